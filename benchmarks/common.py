@@ -1,0 +1,107 @@
+"""What the benchmarks share: a fair side-by-side timing, and one way to print the results.
+
+A benchmark module has a function `rows()` that returns a list of rows made by `compare`, and ends with
+`if __name__ == "__main__": main(rows)`, so that `python -m benchmarks.NAME [--json]` prints them.
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from typing import Callable
+
+
+def seconds(work: Callable[[], object]) -> float:
+    "Seconds that one call of `work` takes, with the garbage collector held back and a GPU's queue drained."
+    torch = sys.modules.get('torch')
+    cuda = torch is not None and torch.cuda.is_available()
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        if cuda: torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if cuda: torch.cuda.synchronize()
+        return time.perf_counter() - start
+    finally:
+        if enabled: gc.enable()
+
+
+def compare(
+    name: str,  # what is compared, for a reader of the table
+    ours: Callable[[], object],  # does `units` units of work by the book's code
+    other: Callable[[], object],  # does `other_units` units of the same work by the rival
+    target: float,  # the ratio of rates (ours / other) that must be reached
+    units: float = 1,  # units of work in one call of `ours`
+    other_units: float | None = None,  # units of work in one call of `other`; None: as many as `units`
+    unit: str = 'samples',  # what a unit is
+    rounds: int = 7,  # timed rounds; in each both sides run once, in turn
+    warmup: int = 1,  # untimed rounds before them
+    **details,  # sizes, seeds, names: whatever a reader needs to repeat it
+) -> dict:  # name, ratio, low, high, target, holds, ours, other, unit, rounds, details
+    """Time two ways of doing the same work in turn, and give the median ratio of their rates.
+
+    The sides change places every round, so that a machine that slows down slows both. `ratio` is the median over the
+    rounds of ours / other; `low` and `high` are its smallest and largest round; `ours` and `other` are median rates.
+    """
+    if rounds < 1: raise ValueError(f'rounds must be at least 1, got {rounds}')
+    other_units = units if other_units is None else other_units
+    for _ in range(warmup):
+        ours()
+        other()
+    mine, theirs = [], []
+    for i in range(rounds):
+        pair = ((ours, mine, units), (other, theirs, other_units))
+        for work, rates, n in pair if i % 2 == 0 else pair[::-1]: rates.append(n / seconds(work))
+    ratios = [a / b for a, b in zip(mine, theirs)]
+    ratio = statistics.median(ratios)
+    return dict(name=name, ratio=ratio, low=min(ratios), high=max(ratios), target=target, holds=ratio >= target,
+                ours=statistics.median(mine), other=statistics.median(theirs), unit=f'{unit}/s', rounds=rounds,
+                details=details)
+
+
+def environment(*packages: str) -> dict:
+    "The machine and the versions that a measurement belongs to; `packages` are added to Python, numpy, torch and fastai."
+    found = {}
+    for package in ('numpy', 'torch', 'fastai', *packages):
+        try: found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError: found[package] = None
+    out = dict(python=platform.python_version(), system=platform.platform(), cpus=os.cpu_count(), packages=found)
+    torch = sys.modules.get('torch')
+    if torch is not None:
+        out.update(threads=torch.get_num_threads(),
+                   gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    return out
+
+
+def table(rows: list[dict]) -> str:
+    "The rows as plain text, one line each."
+    head = ('benchmark', 'ours', 'other', 'unit', 'ratio', 'spread', 'target', 'holds')
+    lines = [head] + [
+        (r['name'], f"{r['ours']:,.0f}", f"{r['other']:,.0f}", r['unit'], f"{r['ratio']:,.2f}",
+         f"{r['low']:,.2f} to {r['high']:,.2f}", f"{r['target']:,g}", 'yes' if r['holds'] else 'NO') for r in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
+
+
+def main(rows: Callable[[], list[dict]], packages: tuple[str, ...] = (), argv: list[str] | None = None) -> None:
+    "Run `rows`, print a table (or, with `--json`, everything as JSON), and exit with 1 if a target was missed."
+    parser = argparse.ArgumentParser(description=sys.modules[rows.__module__].__doc__)
+    parser.add_argument('--json', action='store_true', help='print the rows, the details and the machine as JSON')
+    args = parser.parse_args(argv)
+    found = rows()
+    where = environment(*packages)
+    if args.json:
+        print(json.dumps(dict(environment=where, rows=found), indent=1))
+    else:
+        print(table(found))
+        print(', '.join(f'{k} {v}' for k, v in where['packages'].items() if v), f"· Python {where['python']}",
+              f"· {where['cpus']} cores, {where.get('threads')} threads", f"· GPU: {where.get('gpu') or 'none'}")
+    sys.exit(0 if all(r['holds'] for r in found) else 1)
