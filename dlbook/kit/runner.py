@@ -58,11 +58,11 @@ def chapters_dir() -> Path:
         raise FileNotFoundError(errno.ENOENT, 'no such folder of chapters', str(folder))
     return folder
 
-# %% ../../nbs/kit/05_runner.ipynb #14bd58ee
+# %% ../../nbs/kit/05_runner.ipynb #2babd133
 @dataclass(frozen=True)
 class Chapter:
     "A chapter, as its file name and its first two cells describe it."
-    path: Path           # the notebook
+    path: Path  # the notebook
     title: str = ''      # first heading
     summary: str = ''    # the sentence under it
     needs: str = ''      # earlier chapters
@@ -122,7 +122,7 @@ def list_chapters(
     folder = Path(folder) if folder else chapters_dir()
     return [read_chapter(path) for path in sorted(folder.glob('[0-9][0-9]_*.ipynb'))]
 
-# %% ../../nbs/kit/05_runner.ipynb #143b8b30
+# %% ../../nbs/kit/05_runner.ipynb #bc653ce3
 class UnknownChapter(ValueError):
     "A chapter was asked for that the book does not have."
 
@@ -139,8 +139,8 @@ def _matches(wanted, chapters):
 
 
 def find_chapters(
-    wanted: list[str],                       # such as `['4', '04', 'backprop', '04_backprop', '1-3']`; none: all chapters
-    chapters: list[Chapter] | None = None,   # to choose from; default: the book's
+    wanted: list[str],  # such as `['4', '04', 'backprop', '04_backprop', '1-3']`; empty: all chapters
+    chapters: list[Chapter] | None = None,  # to choose from; default: the book's
 ) -> list[Chapter]:
     "The chapters asked for, in reading order and each once. Raises `UnknownChapter`, which names the nearest ones."
     chapters = list_chapters() if chapters is None else chapters
@@ -231,7 +231,7 @@ def notebook_text(
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip('\n') + '\n'
 
-# %% ../../nbs/kit/05_runner.ipynb #802035bf
+# %% ../../nbs/kit/05_runner.ipynb #9b31a288
 class KernelError(RuntimeError):
     "No kernel can be started with this Python."
 
@@ -259,8 +259,8 @@ def _kernel_manager(connection_file):
 
 
 def kernel_environment(
-    stem: str,           # chapter, such as `04_backprop`
-    scratch: Path,       # folder for the files of this run
+    stem: str,  # chapter, such as `04_backprop`
+    scratch: Path,  # folder for the files of this run
     threads: int | None = None,  # CPU threads of the kernel; default: as the libraries choose
 ) -> dict[str, str]:
     """The environment of a chapter's kernel: the caller's, and
@@ -329,7 +329,7 @@ def _kill(processes):
             process.kill()
     psutil.wait_procs(processes, timeout=5)
 
-# %% ../../nbs/kit/05_runner.ipynb #05e88c13
+# %% ../../nbs/kit/05_runner.ipynb #e42bb1ef
 class _Timeout(Exception):
     "A chapter ran longer than it may."
 
@@ -362,7 +362,8 @@ class _Kernel:
             self.watcher = asyncio.ensure_future(self._watch())
             await self.client.async_start_new_kernel_client()
         except (RuntimeError, OSError) as error:
-            raise KernelError(f'the Jupyter kernel of {sys.executable} does not start: {self.last_words() or error}') from None
+            reason = self.last_words() or error
+            raise KernelError(f'the Jupyter kernel of {sys.executable} does not start: {reason}') from None
 
     def last_words(self):
         "Last line that the kernel's process wrote itself, which tells why it did not start or why it died."
@@ -445,25 +446,25 @@ class _Kernel:
             if self.client.kc:
                 self.client.kc.stop_channels()
 
-# %% ../../nbs/kit/05_runner.ipynb #93e588db
+# %% ../../nbs/kit/05_runner.ipynb #a6e0a0bd
 @dataclass
 class Failure:
     "Where and how a chapter failed."
-    path: Path             # the notebook
-    cell: int | None       # number of the cell in the notebook, counted from 1; None: before the first cell
-    source: str            # the cell
-    error: str             # the error in one line
+    path: Path  # the notebook
+    cell: int | None  # number of the cell in the notebook, counted from 1; None: before the first cell
+    source: str  # the cell
+    error: str  # the error in one line
     traceback: str = ''    # as the kernel sent it, with its color codes
 
 
 @dataclass
 class Run:
     "What came of running one chapter."
-    chapter: Chapter                # the chapter
-    seconds: float = 0.0            # wall time, with the kernel's start
-    peak_mb: float = 0.0            # peak memory of the kernel and its children, in MiB
-    executed: int = 0               # code cells that ran
-    skipped: int = 0                # code cells that need a GPU or the internet, and kept their outputs
+    chapter: Chapter  # the chapter
+    seconds: float = 0.0  # wall time, with the kernel's start
+    peak_mb: float = 0.0  # peak memory of the kernel and its children, in MiB
+    executed: int = 0  # code cells that ran
+    skipped: int = 0  # code cells that need a GPU or the internet, and kept their outputs
     failure: Failure | None = None  # None: the chapter succeeded
     ledger: dict = field(default_factory=dict)  # the chapter's part of the ledger
 
@@ -620,20 +621,20 @@ class _Bars:
         self.progress.stop_task(self.tasks[run.chapter.stem])
         self.progress.advance(self.all)
 
-# %% ../../nbs/kit/05_runner.ipynb #d63c644c
+# %% ../../nbs/kit/05_runner.ipynb #41eaeed2
 def run_chapters(
-    chapters: list[Chapter],        # in the order in which to start them
+    chapters: list[Chapter],  # in the order in which to start them
     out: Path = Path('dlbook-run'),  # folder for the executed notebooks and `ledger.json`; made if missing
-    jobs: int = 1,                  # kernels at a time; with more than one, the cores are shared between them
-    timeout: float | None = None,   # seconds that a chapter may take; default: no limit
-    online: bool = False,           # also run cells that download
-    save: bool = False,             # replace each notebook whose run succeeded, and its part of `results.json` beside it
-    console=None,                   # rich console for the progress; default: standard output
+    jobs: int = 1,  # kernels at a time; with more than one, the cores are shared between them
+    timeout: float | None = None,  # seconds that a chapter may take; default: no limit
+    online: bool = False,  # also run cells that download
+    save: bool = False,  # replace each notebook whose run succeeded, and its part of `results.json` beside it
+    console=None,  # rich console for the progress; default: standard output
 ) -> list[Run]:
     """Executes each chapter in a fresh kernel and returns what came of it, in the order given.
 
-    Raises `KernelError` if no kernel starts, `OSError` if `out` cannot be written, `ValueError` if `out` is the folder of
-    the chapters, and `KeyboardInterrupt` on SIGINT or SIGTERM. No kernel outlives the call."""
+    Raises `KernelError` if no kernel starts, `OSError` if `out` cannot be written, `ValueError` if `out` is the folder
+    of the chapters, and `KeyboardInterrupt` on SIGINT or SIGTERM. No kernel outlives the call."""
     out = Path(out).resolve()
     if any(chapter.path.resolve().parent == out for chapter in chapters):
         raise ValueError(f'the results must not go where the chapters are: {out}')
@@ -700,10 +701,10 @@ def _update_ledger(path, stem, part):
     ledger['chapters'][stem] = part
     results.write_ledger(path, ledger)
 
-# %% ../../nbs/kit/05_runner.ipynb #f703e909
+# %% ../../nbs/kit/05_runner.ipynb #c6b75bb1
 @contextmanager
 def _stopped_by_signals(loop, task):
-    "While active, SIGINT, SIGTERM and SIGHUP cancel `task`. Only the main thread may do this; elsewhere nothing changes."
+    "While active, SIGINT, SIGTERM and SIGHUP cancel `task`. Off the main thread, where this cannot be, nothing changes."
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -762,7 +763,7 @@ def _run_here(make):
         asyncio.set_event_loop(None)
         loop.close()
 
-# %% ../../nbs/kit/05_runner.ipynb #51fb178a
+# %% ../../nbs/kit/05_runner.ipynb #4dcf2bdf
 _ANSI = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
 
 
@@ -815,9 +816,8 @@ def runs_table(
     for name in ('cells', 'skipped', 'time', 'peak memory', 'results'):
         table.add_column(name, justify='right', no_wrap=True)
     for run in runs:
-        style = 'green' if run.ok else 'red'
-        table.add_row(run.chapter.stem, f"[{style}]{'ok' if run.ok else 'FAILED'}[/]", str(run.executed), str(run.skipped),
-                      f'{run.seconds:.1f} s', f'{run.peak_mb:.0f} MB', str(len(run.ledger.get('entries', []))))
+        outcome = '[green]ok[/]' if run.ok else '[red]FAILED[/]'
+        table.add_row(run.chapter.stem, outcome, str(run.executed), str(run.skipped), f'{run.seconds:.1f} s', f'{run.peak_mb:.0f} MB', str(len(run.ledger.get('entries', []))))
     return table
 
 
@@ -834,8 +834,8 @@ def failure_text(
 
 def report(
     runs: list[Run],  # as `run_chapters` gives them
-    console=None,     # rich console for the tables; default: standard output
-    errors=None,      # rich console for the failures; default: standard error
+    console=None,  # rich console for the tables; default: standard output
+    errors=None,  # rich console for the failures; default: standard error
 ):
     "Prints the chapters, the recorded results, and each failure."
     from rich.text import Text
