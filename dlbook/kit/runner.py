@@ -30,7 +30,7 @@ from . import results
 __all__ = ['package_dir', 'in_checkout', 'chapters_dir', 'Chapter', 'read_chapter', 'list_chapters', 'UnknownChapter',
            'find_chapters', 'cell_flags', 'clean_notebook', 'notebook_text', 'KernelError', 'check_kernel',
            'kernel_environment', 'cpu_count', 'Failure', 'Run', 'make_console', 'run_chapters', 'in_band',
-           'results_table', 'runs_table', 'failure_text', 'report']
+           'results_table', 'literal', 'runs_table', 'failure_text', 'report']
 
 # %% ../../nbs/kit/05_runner.ipynb #849d0f79
 def package_dir() -> Path:
@@ -553,16 +553,15 @@ def _chapter_ledger(run, facts, path):
         },
     }
 
-# %% ../../nbs/kit/05_runner.ipynb #664d81c9
+# %% ../../nbs/kit/05_runner.ipynb #5cf9a494
 def make_console(
     stderr: bool = False,  # write to standard error instead of standard output
 ):
     "A rich console that gives tables room when the output is not a terminal."
     from rich.console import Console
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not console.is_terminal and 'COLUMNS' not in os.environ:
-        console = Console(stderr=stderr, highlight=False, width=140)
-    return console
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()  # rich would believe FORCE_COLOR, which kernels set
+    width = None if terminal or 'COLUMNS' in os.environ else 140
+    return Console(stderr=stderr, highlight=False, force_jupyter=False, force_terminal=terminal, width=width)
 
 
 class _Lines:
@@ -701,10 +700,10 @@ def _update_ledger(path, stem, part):
     ledger['chapters'][stem] = part
     results.write_ledger(path, ledger)
 
-# %% ../../nbs/kit/05_runner.ipynb #c6b75bb1
+# %% ../../nbs/kit/05_runner.ipynb #4324ecd8
 @contextmanager
 def _stopped_by_signals(loop, task):
-    "While active, SIGINT, SIGTERM and SIGHUP cancel `task`. Off the main thread, where this cannot be, nothing changes."
+    "While active, SIGINT, SIGTERM and SIGHUP cancel `task`. Only the main thread can do this; others change nothing."
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -763,7 +762,7 @@ def _run_here(make):
         asyncio.set_event_loop(None)
         loop.close()
 
-# %% ../../nbs/kit/05_runner.ipynb #4dcf2bdf
+# %% ../../nbs/kit/05_runner.ipynb #d64a702e
 _ANSI = re.compile(r'\x1b\[[0-9;]*[A-Za-z]')
 
 
@@ -795,12 +794,14 @@ def results_table(
             band = results.band(entry.get('low'), entry.get('high'))
             cells = (stem, entry['name'], _number(entry['value']), entry.get('unit') or '', band,
                      'ok' if in_band(entry) else 'OUT OF BAND', entry.get('source') or '')
-            table.add_row(*(_literal(cell) for cell in cells))
+            table.add_row(*(literal(cell) for cell in cells))
     return table
 
 
-def _literal(text):
-    "Text for a table, taken as it is: rich would read square brackets as markup."
+def literal(
+    text,  # anything
+):
+    "Text for a rich table, taken as it is: rich would read square brackets as markup."
     from rich.text import Text
     return Text(str(text))
 
@@ -817,7 +818,8 @@ def runs_table(
         table.add_column(name, justify='right', no_wrap=True)
     for run in runs:
         outcome = '[green]ok[/]' if run.ok else '[red]FAILED[/]'
-        table.add_row(run.chapter.stem, outcome, str(run.executed), str(run.skipped), f'{run.seconds:.1f} s', f'{run.peak_mb:.0f} MB', str(len(run.ledger.get('entries', []))))
+        table.add_row(run.chapter.stem, outcome, str(run.executed), str(run.skipped), f'{run.seconds:.1f} s',
+                      f'{run.peak_mb:.0f} MB', str(len(run.ledger.get('entries', []))))
     return table
 
 
