@@ -166,14 +166,14 @@ def results_command(
     print(f'From {path}')
     runner.make_console().print(runner.results_table(ledger))
 
-# %% ../../nbs/kit/06_cli.ipynb #8cae3a37
+# %% ../../nbs/kit/06_cli.ipynb #107ce079
 @app.command('run')
 @command
 def run_command(
     chapters: Annotated[Optional[List[str]], typer.Argument(
         help='Number, name, file or range: 4, backprop, 04_backprop, 1-3. Default: all.')] = None,  # default: all
     save: Annotated[bool, typer.Option(
-        help="Replace each notebook whose run succeeded, and its part of the book's results.json.")] = False,  # replace
+        '--save', help="Replace each notebook whose run succeeded, and its part of the book's results.json.")] = False,  # replace
     out: Annotated[Path, typer.Option(
         help='Folder for the executed notebooks and ledger.json.')] = Path('dlbook-run'),  # where results go
     jobs: Annotated[int, typer.Option(
@@ -324,7 +324,7 @@ def lab_command(
         os.execv(sys.executable, arguments)
     raise typer.Exit(subprocess.call(arguments))
 
-# %% ../../nbs/kit/06_cli.ipynb #4d0f0944
+# %% ../../nbs/kit/06_cli.ipynb #6cc0370e
 _ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx',
               'nbclient', 'nbformat', 'ipykernel', 'ipywidgets', 'jupyterlab', 'typer', 'rich', 'psutil', 'filelock',
               'pooch')
@@ -418,7 +418,9 @@ def examine() -> list[tuple[str, str, bool]]:  # what was looked at, what was fo
     found.append(('disk', f'{disk.free / 2**30:.1f} GB free here', disk.free > 2**28))
     found.append(('kernel', *_in_python(_KERNEL)))
     kernel = _python_kernel()
-    own = kernel is not None and (kernel.startswith('python') or os.path.samefile(kernel, sys.executable))
+    # Not the files themselves: the interpreters of two environments are often links to the same one.
+    own = kernel is not None and (kernel.startswith('python') or
+                                  os.path.realpath(Path(kernel).parent) == os.path.realpath(Path(sys.executable).parent))
     found.append(('JupyterLab kernel', 'python3 is this Python' if own else
                   f"python3 is {kernel or 'missing'}: {sys.executable} -m ipykernel install --sys-prefix", own))
     try:

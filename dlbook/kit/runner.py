@@ -231,7 +231,7 @@ def notebook_text(
     notebook.nbformat_minor = max(notebook.nbformat_minor, 5)
     return nbformat.writes(notebook, version=nbformat.NO_CONVERT).rstrip('\n') + '\n'
 
-# %% ../../nbs/kit/05_runner.ipynb #9b31a288
+# %% ../../nbs/kit/05_runner.ipynb #1b4ca5bc
 class KernelError(RuntimeError):
     "No kernel can be started with this Python."
 
@@ -281,8 +281,8 @@ def kernel_environment(
     if in_checkout():  # the kernel gets the same dlbook as we are, installed or not
         paths = [str(package_dir().parent), *env.get('PYTHONPATH', '').split(os.pathsep)]
         env['PYTHONPATH'] = os.pathsep.join(path for path in paths if path)
-    if threads:
-        env.setdefault('OMP_NUM_THREADS', str(threads))
+    if threads and not env.get('OMP_NUM_THREADS'):
+        env['OMP_NUM_THREADS'] = str(threads)
     return env
 
 
