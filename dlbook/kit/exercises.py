@@ -106,14 +106,14 @@ def run_limited(
     if "error" in box: raise box["error"]
     return box["result"]
 
-# %% ../../nbs/kit/04_exercises.ipynb #85ca5886
+# %% ../../nbs/kit/04_exercises.ipynb #645c2c45
 def show(value) -> str:
     "A value in few characters: small tensors with their elements, others by shape."
     if isinstance(value, torch.Tensor):
         if value.numel() > 4: return f"of shape {tuple(value.shape)}"
         digits = torch.round(value.detach().double(), decimals=4)
         return str(digits.tolist() if value.is_floating_point() else value.tolist())
-    text = f"{value:.6g}" if isinstance(value, float) else repr(value)
+    text = f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
