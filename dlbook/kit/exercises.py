@@ -45,13 +45,13 @@ class Exercise:
     tolerance: float = 1e-4  # relative; absolute tolerance is a hundredth of it
     solution: str = ""  # what `hint` shows last; default the source of the reference
 
-# %% ../../nbs/kit/04_exercises.ipynb #27f1fc1d
+# %% ../../nbs/kit/04_exercises.ipynb #1180ab20
 def exercise(
     id: str,  # "04.2": second exercise of chapter 04
     title: str,  # a few words
     reference,  # the right answer: a function, a class, or a value
     **others,  # the other fields of `Exercise`
-) -> Exercise:
+):
     "Register an exercise. Raises `ValueError` if it could not be checked: no cases for a function, no hint, a malformed id."
     number, _, place = id.partition(".")
     if not (len(number) == 2 and number.isdigit() and place.isdigit()):
@@ -60,7 +60,6 @@ def exercise(
     if callable(reference) and new.cases is None: raise ValueError(f"{id}: expected cases= to call the answer with")
     if not new.hints: raise ValueError(f"{id}: expected at least one hint")
     _registry[id] = new
-    return new
 
 
 def find(
@@ -185,16 +184,17 @@ def judge(
     if fault is None: return Verdict(id, "right", f"right: {ex.title}.")
     return Verdict(id, "open" if fault.startswith("is still open") else "wrong", fault)
 
-# %% ../../nbs/kit/04_exercises.ipynb #69681a2d
+# %% ../../nbs/kit/04_exercises.ipynb #0937d606
 def _judge_value(ex, answer):
     if callable(answer): return f"should be a value, yours is of type {type(answer).__name__}; call it and give what it returns."
     found = difference(ex.reference, answer, ex.tolerance)
     if found is None: return None
     for wrong, fault in ex.mistakes:
         if difference(wrong, answer, ex.tolerance) is None: return fault
-    if found.startswith("should be ") and "a number" not in found and "a tensor" not in found:
-        return f"{show(answer)} is not right."  # `found` would give the value away
-    return f"{ex.outputs[0]} {found}."
+    if "a number" in found or "a tensor" in found or "shape" in found: return f"{ex.outputs[0]} {found}."
+    if isinstance(ex.reference, (int, float)) and not isinstance(ex.reference, bool):
+        return f"{show(answer)} is too {'small' if answer < ex.reference else 'large'}."
+    return f"{show(answer)} is not right."  # `found` would give the value away
 
 
 def _judge_call(ex, answer, seconds):
