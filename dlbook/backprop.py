@@ -136,7 +136,7 @@ def sigmoid(self: Value):
     y = 0.5 * (1 + math.tanh(self.data / 2))
     return Value(y, ((self, y * (1 - y)),), "sigmoid")
 
-# %% ../nbs/04_backprop.ipynb #bc286508
+# %% ../nbs/04_backprop.ipynb #8e911997
 def draw_graph(
     result,  # a Value or Tensor
     ax=None,  # matplotlib axes to draw on, default a new figure
@@ -150,18 +150,18 @@ def draw_graph(
     graph, order = nx.DiGraph(), topological_order(result)
     graph.add_nodes_from(order)
     graph.add_edges_from((parent, node) for node in order for parent, _ in node._edges)
-    layers = list(nx.topological_generations(graph.reverse()))
+    layers, position = list(nx.topological_generations(graph.reverse())), {}
+    rank = {node: i for i, node in enumerate(order)}
     for depth, nodes in enumerate(layers):
-        for node in nodes: graph.nodes[node]["layer"] = -depth
-    position = nx.multipartite_layout(graph, subset_key="layer")
+        for i, node in enumerate(sorted(nodes, key=rank.get)): position[node] = (-depth, (len(nodes) - 1) / 2 - i)
     if ax is None:
         tallest = max(len(nodes) for nodes in layers)
-        ax = plt.subplots(figsize=(1.5 * len(layers) + 0.8, 0.9 * tallest + 0.6))[1]
+        ax = plt.subplots(figsize=(1.4 * len(layers) + 0.4, 0.75 * tallest + 0.4))[1]
     label = label or _default_label
     boxes = {True: dict(boxstyle="round", fc="#FBE3D6", ec="#D55E00"), False: dict(boxstyle="round", fc="white", ec="#888888")}
     nx.draw_networkx_edges(graph, position, ax=ax, node_size=2500, edge_color="#888888")
     for node in order:
-        ax.text(*position[node], label(node), ha="center", va="center", fontsize=8, color="black", bbox=boxes[node in highlight])
+        ax.text(*position[node], label(node), ha="center", va="center", fontsize=9, color="black", bbox=boxes[node in highlight])
     ax.margins(0.12)
     ax.axis("off")
     return ax

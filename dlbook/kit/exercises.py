@@ -156,7 +156,7 @@ def _number_difference(expected, given, tolerance):
     place = f" at {list(where)}" if where else ""
     return f"should be {e[where].item():.6g}{place}, yours is {g[where].item():.6g}"
 
-# %% ../../nbs/kit/04_exercises.ipynb #61408c04
+# %% ../../nbs/kit/04_exercises.ipynb #6de25c5c
 @dataclass
 class Verdict:
     "What `judge` found: `state` is \"right\", \"wrong\" or \"open\", `line` says it to the reader."
@@ -167,9 +167,12 @@ class Verdict:
     def __str__(self): return f"{ {'right': '✓', 'wrong': '✗', 'open': '○'}[self.state]} {self.id} {self.line}"
 
 
+_OPEN = "is still open: {ex.title}. hint('{ex.id}') helps."
+
+
 def _is_open(value): return value is None or value is ... or value is NotImplemented
 
-# %% ../../nbs/kit/04_exercises.ipynb #ca924533
+# %% ../../nbs/kit/04_exercises.ipynb #af086882
 def judge(
     id: str,  # "04.2"
     answer,  # the reader's function, class or value
@@ -177,14 +180,14 @@ def judge(
 ) -> Verdict:
     "Run `answer` on the exercise's hidden cases against the reference. Raises `ValueError` if there is no such exercise."
     ex = find(id)
-    if _is_open(answer): return Verdict(id, "open", f"({ex.title}) is still open. hint({id!r}) helps.")
+    if _is_open(answer): return Verdict(id, "open", _OPEN.format(ex=ex))
     with torch.random.fork_rng(devices=[]):  # the reader's random numbers go on as if nothing had been checked
         torch.manual_seed(0)
         fault = _judge_call(ex, answer, seconds) if callable(ex.reference) else _judge_value(ex, answer)
     if fault is None: return Verdict(id, "right", f"right: {ex.title}.")
-    return Verdict(id, "open" if fault.startswith("is still open") else "wrong", fault)
+    return Verdict(id, "open" if fault == _OPEN.format(ex=ex) else "wrong", fault)
 
-# %% ../../nbs/kit/04_exercises.ipynb #0937d606
+# %% ../../nbs/kit/04_exercises.ipynb #aa793346
 def _judge_value(ex, answer):
     if callable(answer): return f"should be a value, yours is of type {type(answer).__name__}; call it and give what it returns."
     found = difference(ex.reference, answer, ex.tolerance)
@@ -210,7 +213,7 @@ def _judge_call(ex, answer, seconds):
         except TimeoutError: return f"{where} your answer did not finish within {seconds:g} s; it was stopped."
         except BaseException as error:
             return f"{where} your answer raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        if _is_open(result): return f"is still open: {where} your answer gives {result!r}. hint({ex.id!r}) helps."
+        if _is_open(result): return _OPEN.format(ex=ex)
         for name, before, after in zip(names, case, inputs):
             if difference(before, after) is not None: return f"{where} your answer changes its argument {name} in place; leave it as it was."
         given.append(result)
