@@ -136,7 +136,7 @@ def sigmoid(self: Value):
     y = 0.5 * (1 + math.tanh(self.data / 2))
     return Value(y, ((self, y * (1 - y)),), "sigmoid")
 
-# %% ../nbs/04_backprop.ipynb #8e911997
+# %% ../nbs/04_backprop.ipynb #6a0e3fef
 def draw_graph(
     result,  # a Value or Tensor
     ax=None,  # matplotlib axes to draw on, default a new figure
@@ -169,7 +169,7 @@ def draw_graph(
 
 def _default_label(node):
     if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
-    return f"{node.name}\n{tuple(node.data.shape)}".strip()
+    return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
 
 # %% ../nbs/04_backprop.ipynb #b20177a4
 class Tensor:
