@@ -44,7 +44,8 @@ def dlbook(book):
 
     def start(*arguments, wait=True, timeout=120, cwd=None, env=None, **options):
         command = [str(Path(sysconfig.get_path('scripts')) / 'dlbook'), *map(str, arguments)]
-        full = {**os.environ, 'DLBOOK_CHAPTERS': str(book), 'PYTHONIOENCODING': 'utf-8', **(env or {})}
+        outer = {name: value for name, value in os.environ.items() if name not in ('COLUMNS', 'FORCE_COLOR')}
+        full = {**outer, 'DLBOOK_CHAPTERS': str(book), 'PYTHONIOENCODING': 'utf-8', **(env or {})}
         process = subprocess.Popen(command, cwd=cwd or book.parent / 'desk', env=full, encoding='utf-8',
                                    **{'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **options})
         started.append(process)

@@ -137,8 +137,14 @@ def test_cleaning_does_what_nbdev_does_except_for_widget_state(tmp_path, monkeyp
     theirs = json.loads(path.read_text(encoding='utf-8'))
     del theirs['metadata']['widgets']
     ours = json.loads(runner.notebook_text(runner.clean_notebook(notebook)))
-    # nbdev leaves alone what is not between angle brackets; so does the runner, up to a closing bracket without an opening one
     assert ours == theirs
+
+
+def test_cleaning_joins_the_pieces_of_a_stream():
+    pieces = [('stdout', 'a\n'), ('stdout', 'b'), ('stderr', 'c'), ('stdout', 'd'), ('stdout', 'e\n')]
+    notebook = new_notebook(cells=[new_code_cell('x', outputs=[new_output('stream', name=n, text=t) for n, t in pieces])])
+    outputs = runner.clean_notebook(notebook).cells[0].outputs
+    assert [(output.name, output.text) for output in outputs] == [('stdout', 'a\nb'), ('stderr', 'c'), ('stdout', 'de\n')]
 
 
 # --- which cells run
@@ -176,6 +182,15 @@ def test_skipped_cells_keep_their_saved_outputs(book):
     second, = run(book, online=True, save=True)
     assert second.ok and (second.executed, second.skipped) == (2, 2)
     assert [text_of(path, number) for number in (3, 4, 5, 6)] == ['plain\n', 'saved 4\n', 'online ran\n', 'saved 6\n']
+
+
+def test_cuda_cells_run_where_the_kernel_has_cuda(book):
+    fake = ('import sys, types\ncuda = types.SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "Fake GPU")\n'
+            'sys.modules["torch"] = types.SimpleNamespace(cuda=cuda, __version__="9.9")')
+    write_chapter(book, '01_fake', fake, '#| cuda\nprint("on the GPU")')
+    done, = run(book)
+    assert done.ok and (done.executed, done.skipped) == (2, 0)
+    assert (done.ledger['run']['torch'], done.ledger['run']['device']) == ('9.9', 'Fake GPU')
 
 
 # --- the kernel

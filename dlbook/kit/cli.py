@@ -166,14 +166,14 @@ def results_command(
     print(f'From {path}')
     runner.make_console().print(runner.results_table(ledger))
 
-# %% ../../nbs/kit/06_cli.ipynb #107ce079
+# %% ../../nbs/kit/06_cli.ipynb #f572f45e
 @app.command('run')
 @command
 def run_command(
     chapters: Annotated[Optional[List[str]], typer.Argument(
         help='Number, name, file or range: 4, backprop, 04_backprop, 1-3. Default: all.')] = None,  # default: all
     save: Annotated[bool, typer.Option(
-        '--save', help="Replace each notebook whose run succeeded, and its part of the book's results.json.")] = False,  # replace
+        '--save', help="Replace each notebook whose run succeeded, and its part of results.json.")] = False,  # replace
     out: Annotated[Path, typer.Option(
         help='Folder for the executed notebooks and ledger.json.')] = Path('dlbook-run'),  # where results go
     jobs: Annotated[int, typer.Option(
@@ -201,7 +201,7 @@ def run_command(
     if failed:
         _quit(f"{len(failed)} of {len(runs)} chapters failed: {', '.join(failed)}")
 
-# %% ../../nbs/kit/06_cli.ipynb #d6091f6d
+# %% ../../nbs/kit/06_cli.ipynb #2cc9990e
 _MANIFEST = '.dlbook-chapters.json'
 
 
@@ -210,12 +210,12 @@ def _hash(data):
 
 
 def _read_manifest(folder):
-    "Hashes of the files that we put into `folder`; none if it is missing or damaged: then all there is the reader's."
+    "Hashes of the files as we copied them, and as we put them beside the reader's; none if the manifest is damaged."
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding='utf-8'))
-        return {str(name): str(value) for name, value in manifest['files'].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return dict(manifest['copied']), dict(manifest['offered'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, {}
 
 
 def copy_chapters(
@@ -228,35 +228,35 @@ def copy_chapters(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     chapters = runner.list_chapters() if chapters is None else chapters
-    known, done = _read_manifest(folder), {}
+    (copied, offered), done = _read_manifest(folder), {}
     for chapter in chapters:
         name, data = chapter.path.name, chapter.path.read_bytes()
         target, fresh = folder / name, _hash(data)
         there = _hash(target.read_bytes()) if target.exists() else None
-        offered = known.get(f'{name} offered')
-        if there is None or there == known.get(name) != fresh:
+        if there == fresh:
+            done[name] = 'same'
+        elif there is None or there == copied.get(name):
             done[name] = 'new' if there is None else 'updated'
             _write_bytes(target, data)
-            known[name] = fresh
-        elif there == fresh:
-            done[name] = 'same'
-            known[name] = fresh
-        elif fresh in (known.get(name), offered):
+        elif fresh in (copied.get(name), offered.get(name)):
             done[name] = 'kept'
         else:
             done[name] = 'kept, new version beside it'
-            _write_bytes(_free_name(folder, chapter.stem, known), data)
-            known[f'{name} offered'] = fresh
-    results.atomic_write(folder / _MANIFEST, json.dumps({'version': 1, 'files': known}, indent=1) + '\n')
+            _write_bytes(_free_name(folder, chapter.stem, offered.get(name)), data)
+            offered[name] = fresh
+        if not done[name].startswith('kept'):
+            copied[name] = fresh
+    manifest = {'version': 1, 'copied': copied, 'offered': offered}
+    results.atomic_write(folder / _MANIFEST, json.dumps(manifest, indent=1) + '\n')
     return done
 
 
-def _free_name(folder, stem, known):
+def _free_name(folder, stem, offered):
     "`04_backprop.new.ipynb`, or with a number if the reader has worked in that file too."
     number = 1
     while True:
         path = folder / f"{stem}.new{'' if number == 1 else number}.ipynb"
-        if not path.exists() or _hash(path.read_bytes()) == known.get(f'{stem}.ipynb offered'):
+        if not path.exists() or _hash(path.read_bytes()) == offered:
             return path
         number += 1
 
@@ -324,7 +324,7 @@ def lab_command(
         os.execv(sys.executable, arguments)
     raise typer.Exit(subprocess.call(arguments))
 
-# %% ../../nbs/kit/06_cli.ipynb #6cc0370e
+# %% ../../nbs/kit/06_cli.ipynb #96098941
 _ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx',
               'nbclient', 'nbformat', 'ipykernel', 'ipywidgets', 'jupyterlab', 'typer', 'rich', 'psutil', 'filelock',
               'pooch')
@@ -419,8 +419,8 @@ def examine() -> list[tuple[str, str, bool]]:  # what was looked at, what was fo
     found.append(('kernel', *_in_python(_KERNEL)))
     kernel = _python_kernel()
     # Not the files themselves: the interpreters of two environments are often links to the same one.
-    own = kernel is not None and (kernel.startswith('python') or
-                                  os.path.realpath(Path(kernel).parent) == os.path.realpath(Path(sys.executable).parent))
+    here = os.path.realpath(Path(sys.executable).parent)
+    own = kernel is not None and (kernel.startswith('python') or os.path.realpath(Path(kernel).parent) == here)
     found.append(('JupyterLab kernel', 'python3 is this Python' if own else
                   f"python3 is {kernel or 'missing'}: {sys.executable} -m ipykernel install --sys-prefix", own))
     try:
