@@ -160,7 +160,7 @@ def _pick(
     counts = torch.ones_like(picked) if weight is None else weight[index]
     return picked.where(present, 0), counts.where(present, 0)
 
-# %% ../nbs/03_losses.ipynb #881ff67e
+# %% ../nbs/03_losses.ipynb #8ff66e62
 def nll_loss(
     input: Tensor,  # log-probabilities: (C,), (N, C) or (N, C, d1, …)
     target: Tensor,  # class numbers from 0 to C-1: (), (N,) or (N, d1, …)
@@ -176,8 +176,8 @@ def nll_loss(
     """
     _class_dim(input, weight)
     _check_classes(input, target, ignore_index)
-    log_p, counts = _pick(input, target, weight, ignore_index)
-    return _reduce(-log_p * counts, reduction, counts.sum())
+    surprise, counts = _pick(-input, target, weight, ignore_index)
+    return _reduce(surprise * counts, reduction, counts.sum())
 
 # %% ../nbs/03_losses.ipynb #07dcafdb
 def _soft_cross_entropy(
