@@ -17,13 +17,16 @@ import time
 from typing import Callable
 
 
-def seconds(work: Callable[[], object]) -> float:
-    "Seconds that one call of `work` takes, with the garbage collector held back and a GPU's queue drained."
+def seconds(
+    work: Callable[[], object],  # what to time
+    collector: bool = False,  # leave Python's garbage collector on, as it is in a reader's program
+) -> float:
+    "Seconds that one call of `work` takes, with a GPU's queue drained."
     torch = sys.modules.get('torch')
     cuda = torch is not None and torch.cuda.is_available()
     gc.collect()
     enabled = gc.isenabled()
-    gc.disable()
+    if not collector: gc.disable()
     try:
         if cuda: torch.cuda.synchronize()
         start = time.perf_counter()
@@ -44,6 +47,7 @@ def compare(
     unit: str = 'samples',  # what a unit is
     rounds: int = 7,  # timed rounds; in each both sides run once, in turn
     warmup: int = 1,  # untimed rounds before them
+    collector: bool = False,  # leave Python's garbage collector on while timing
     **details,  # sizes, seeds, names: whatever a reader needs to repeat it
 ) -> dict:  # name, ratio, low, high, target, holds, ours, other, unit, rounds, details
     """Time two ways of doing the same work in turn, and give the median ratio of their rates.
@@ -59,7 +63,7 @@ def compare(
     mine, theirs = [], []
     for i in range(rounds):
         pair = ((ours, mine, units), (other, theirs, other_units))
-        for work, rates, n in pair if i % 2 == 0 else pair[::-1]: rates.append(n / seconds(work))
+        for work, rates, n in pair if i % 2 == 0 else pair[::-1]: rates.append(n / seconds(work, collector))
     ratios = [a / b for a, b in zip(mine, theirs)]
     ratio = statistics.median(ratios)
     return dict(name=name, ratio=ratio, low=min(ratios), high=max(ratios), target=target, holds=ratio >= target,
