@@ -171,7 +171,7 @@ def _default_label(node):
     if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
     return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
 
-# %% ../nbs/04_backprop.ipynb #b20177a4
+# %% ../nbs/04_backprop.ipynb #b7957b18
 class Tensor:
     "An array that remembers how it was computed. Its `data` is a plain torch tensor, on whatever device that is."
 
@@ -181,7 +181,9 @@ class Tensor:
         requires_grad: bool = False,  # is its gradient wanted? Only then does `backward` fill `grad`
         name: str = "",  # what a drawing calls it
     ):
-        self.data = data.detach() if isinstance(data, torch.Tensor) else torch.as_tensor(data)
+        if type(data) is not torch.Tensor or data.requires_grad:
+            data = torch.as_tensor(data).detach().as_subclass(torch.Tensor)
+        self.data = data
         if requires_grad and not self.data.is_floating_point():
             raise TypeError(f"only floating-point tensors have gradients, given {self.data.dtype}")
         self.requires_grad, self.grad = requires_grad, None
@@ -231,7 +233,7 @@ def backward(
         for parent, vjp in node._edges:
             slope[parent] = slope[parent] + vjp(g) if parent in slope else vjp(g)
 
-# %% ../nbs/04_backprop.ipynb #265190dd
+# %% ../nbs/04_backprop.ipynb #677c3a34
 def unbroadcast(
     g: torch.Tensor,  # slopes of a broadcast result, any shape
     like: torch.Tensor,  # the input that was broadcast to that shape
@@ -241,7 +243,7 @@ def unbroadcast(
         added = g.ndim - like.ndim
         stretched = [added + i for i, n in enumerate(like.shape) if n == 1 and g.shape[added + i] != 1]
         g = g.sum([*range(added), *stretched]).reshape(like.shape)
-    return g.to(like.dtype)
+    return g if g.dtype == like.dtype else g.to(like.dtype)
 
 
 def _binary(operation, a, b):
@@ -250,12 +252,19 @@ def _binary(operation, a, b):
     except RuntimeError as error:
         raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit: {error}") from None
 
-# %% ../nbs/04_backprop.ipynb #c038c645
+# %% ../nbs/04_backprop.ipynb #75694a9a
 @patch
 def __add__(self: Tensor, other):
     "Sum, element by element, with broadcasting."
     a, b = self, _tensor(other)
     return _node(_binary(torch.add, a, b), "+", (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(g, b.data)))
+
+
+@patch
+def __sub__(self: Tensor, other):
+    "Difference, element by element, with broadcasting."
+    a, b = self, _tensor(other)
+    return _node(_binary(torch.sub, a, b), "−", (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(-g, b.data)))
 
 
 @patch
@@ -265,7 +274,7 @@ def __mul__(self: Tensor, other):
     return _node(_binary(torch.mul, a, b), "×",
                  (a, lambda g: unbroadcast(g * b.data, a.data)), (b, lambda g: unbroadcast(g * a.data, b.data)))
 
-
+# %% ../nbs/04_backprop.ipynb #20a77afa
 @patch
 def __truediv__(self: Tensor, other):
     "Quotient, element by element, with broadcasting."
@@ -273,7 +282,7 @@ def __truediv__(self: Tensor, other):
     return _node(_binary(torch.div, a, b), "÷", (a, lambda g: unbroadcast(g / b.data, a.data)),
                  (b, lambda g: unbroadcast(-g * a.data / (b.data * b.data), b.data)))
 
-# %% ../nbs/04_backprop.ipynb #8b83db15
+# %% ../nbs/04_backprop.ipynb #efb11e7f
 @patch
 def __pow__(self: Tensor, exponent):
     "Power, element by element, with a number or a tensor as exponent."
@@ -288,8 +297,6 @@ def __pow__(self: Tensor, exponent):
 @patch
 def __neg__(self: Tensor): return self * -1
 @patch
-def __sub__(self: Tensor, other): return self + -_tensor(other)
-@patch
 def __rsub__(self: Tensor, other): return _tensor(other) - self
 @patch
 def __rtruediv__(self: Tensor, other): return _tensor(other) / self
@@ -299,7 +306,7 @@ def __rpow__(self: Tensor, other): return _tensor(other) ** self
 
 Tensor.__radd__, Tensor.__rmul__ = Tensor.__add__, Tensor.__mul__
 
-# %% ../nbs/04_backprop.ipynb #0f09bdc1
+# %% ../nbs/04_backprop.ipynb #682bbfe1
 @patch
 def __matmul__(self: Tensor, other):
     "Matrix product as `torch.matmul`: vectors, matrices, and batches of matrices with broadcasting."
@@ -307,9 +314,13 @@ def __matmul__(self: Tensor, other):
     y = _binary(torch.matmul, a, b)
     A = a.data.unsqueeze(0) if a.ndim == 1 else a.data
     B = b.data.unsqueeze(1) if b.ndim == 1 else b.data
-    full = (*torch.broadcast_shapes(A.shape[:-2], B.shape[:-2]), A.shape[-2], B.shape[-1])
-    return _node(y, "@", (a, lambda g: unbroadcast(g.reshape(full) @ B.mT, A).reshape(a.shape)),
-                 (b, lambda g: unbroadcast(A.mT @ g.reshape(full), B).reshape(b.shape)))
+
+    def full(g):  # brings back the dimension that the product with a vector has lost
+        if b.ndim == 1: g = g.unsqueeze(-1)
+        return g.unsqueeze(-2) if a.ndim == 1 else g
+
+    return _node(y, "@", (a, lambda g: unbroadcast(full(g) @ B.mT, A).reshape(a.shape)),
+                 (b, lambda g: unbroadcast(A.mT @ full(g), B).reshape(b.shape)))
 
 
 @patch
