@@ -487,7 +487,12 @@ def test_several_files_come_together_or_not_at_all(server, home, monkeypatch):
     server.broken['two.gz'] = 1
     with pytest.raises(data.DownloadError, match='two.gz'): data.fetch('pair')
     assert left_in(home) == [] and folders_in(home / 'data') == []
-    assert folders_in(data.fetch('pair')) == ['one.gz', 'two.gz']
+    mine = home.parent / 'mine'
+    mine.mkdir()
+    (mine / 'one.gz').write_bytes(parts['one.gz'])
+    monkeypatch.setenv('DLBOOK_DATA', str(mine))
+    server.requests.clear()
+    assert folders_in(data.fetch('pair')) == ['one.gz', 'two.gz'] and server.requests == ['two.gz']
 
 
 def test_unknown_set():

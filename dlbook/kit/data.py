@@ -524,7 +524,7 @@ def _refuse_unsafe(member: tarfile.TarInfo, archive: str) -> None:
     if not (member.isfile() or member.isdir()):
         raise DownloadError(f'{archive} was not unpacked: {member.name!r} is neither a file nor a folder')
 
-# %% ../../nbs/kit/00_data.ipynb #ca30a736
+# %% ../../nbs/kit/00_data.ipynb #5d9f3968
 def _local(file: str) -> Path | None:
     "What DLBOOK_DATA holds under the name `file`, or None."
     folder = os.environ.get('DLBOOK_DATA')
@@ -573,7 +573,11 @@ def fetch(
         if len(remotes) > 1:
             with tempfile.TemporaryDirectory(dir=data, prefix=f'.{unpacked}-') as scratch:
                 content = Path(scratch) / unpacked
-                for remote in remotes: download(remote, content)
+                content.mkdir()
+                for remote in remotes:
+                    own = _local(remote.file)
+                    if own: shutil.copyfile(_verified(own, remote), content / remote.file)
+                    else: download(remote, content)
                 os.rename(content, target)
             return target
         archive = _local(remotes[0].file)
