@@ -152,7 +152,7 @@ exercise(
              "        p.fit(x, answers, max_epochs)\n        count += p.predict(x).tolist() == list(answers)\n    return count",
 )
 
-# %% ../../nbs/solutions/01_neurons.ipynb #5fd9fe13
+# %% ../../nbs/solutions/01_neurons.ipynb #f0de8e5c
 def parity(n):
     w2 = torch.tensor([1.0] + [-2.0 if k % 2 else 2.0 for k in range(1, n)])
     return torch.ones(n, n), -torch.arange(n).float(), w2, 0.0
@@ -185,11 +185,9 @@ exercise(
            "Draw the wanted output over s: 0, 1, 0, 1, … It is a zigzag, and each ReLU can bend it once.",
            "The slope is 1, then -1, then 1: by how much does it change at each bend?"],
     mistakes=[
-        (_zigzag(1.0, -2.0), "From the third bend on the output only falls: the slope must change by 2 upwards, then downwards, and so on."),
+        (_zigzag(1.0, -2.0), "From three inputs on your output stays below 0.5: it needs a third bend, upwards, then one downwards, and so on."),
         (_zigzag(1.0, -1.0, 1.0), "A change of the slope by 1 only makes the line level; it has to fall again."),
         (_zigzag(1.0, -2.0, 2.0, shift=-1.0), "All bends come one input too late: the first neuron must count from 0 on."),
         (lambda n: (torch.ones(n, n), torch.zeros(n), parity(n)[2], 0.0), "All hidden neurons have the same bias, so they all bend in the same place."),
-        (lambda n: (torch.ones(n, n), -torch.arange(n).float(), torch.tensor([1.0, -2.0] + [0.0] * n)[:n], 0.0),
-         "This is right up to two inputs; a third one needs a third bend."),
     ],
 )
