@@ -27,7 +27,7 @@ from .results import atomic_write
 __all__ = ['SECONDS', 'PROGRESS_VERSION', 'Exercise', 'exercise', 'find', 'Stopped', 'run_limited', 'show', 'describe',
            'difference', 'Verdict', 'judge', 'progress_path', 'read_progress', 'check', 'hint']
 
-# %% ../../nbs/kit/04_exercises.ipynb #d5cc0ecb
+# %% ../../nbs/kit/04_exercises.ipynb #78071419
 _registry: dict[str, "Exercise"] = {}
 
 
@@ -42,7 +42,7 @@ class Exercise:
     mistakes: list = field(default_factory=list)  # pairs (wrong answer, sentence that names the fault)
     outputs: tuple = ("the result",)  # what each value that the function gives is called
     probe: object = None  # function (answer, *arguments) -> outputs, for answers that are not called directly
-    tolerance: float = 1e-4  # relative; absolute tolerance is a hundredth of it
+    tolerance: float = 1e-4  # as in `difference`
     solution: str = ""  # what `hint` shows last; default the source of the reference
 
 # %% ../../nbs/kit/04_exercises.ipynb #1180ab20
@@ -123,11 +123,11 @@ def describe(
     "The arguments of a case in words."
     return ", ".join(f"{name} {'' if show(value).startswith('of ') else '= '}{show(value)}" for name, value in zip(names, arguments))
 
-# %% ../../nbs/kit/04_exercises.ipynb #32fef04f
+# %% ../../nbs/kit/04_exercises.ipynb #0c3d5dc6
 def difference(
     expected,  # what the reference gives
     given,  # what the answer gives
-    tolerance: float = 1e-4,  # relative; a hundredth of it absolute
+    tolerance: float = 1e-4,  # relative to each element; in addition a hundredth of it relative to the largest one, at most 1
 ) -> str | None:  # e.g. "should have shape (4, 3), yours has (3, 4)"; None if they agree
     "What is different about `given`, in words that follow a subject."
     if isinstance(expected, torch.Tensor) or isinstance(expected, float) or \
@@ -150,7 +150,8 @@ def _number_difference(expected, given, tolerance):
     if isinstance(expected, torch.Tensor) and e.is_floating_point() != g.is_floating_point():
         return f"should have dtype {e.dtype}, yours has {g.dtype}"
     e, g = e.double(), g.double()
-    wrong = ~torch.isclose(g, e, rtol=tolerance, atol=tolerance / 100, equal_nan=True)
+    scale = e.abs().max().item() if e.numel() else 0.0  # a result of 1e-6 is not "nearly 0"
+    wrong = ~torch.isclose(g, e, rtol=tolerance, atol=tolerance / 100 * (min(scale, 1) or 1), equal_nan=True)
     if not wrong.any(): return None
     where = tuple(wrong.nonzero()[0].tolist())
     place = f" at {list(where)}" if where else ""
