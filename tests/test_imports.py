@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-HEAVY = {'fastai', 'fastcore', 'matplotlib', 'sklearn', 'scipy', 'networkx', 'pandas', 'IPython', 'torchvision', 'PIL'}
+HEAVY = {'fastai', 'matplotlib', 'sklearn', 'scipy', 'networkx', 'pandas', 'IPython', 'torchvision', 'PIL'}
 
 
 def loaded_by(code):
