@@ -201,12 +201,12 @@ class DeviceDL(TfmdDL):
         import fastai.vision.learner  # teaches fastai to show images; it loads torchvision's models, so not before
         return super()._pre_show_batch(b, max_n=max_n)
 
-# %% ../../nbs/kit/01_loaders.ipynb #8ea9c6c0
+# %% ../../nbs/kit/01_loaders.ipynb #6edbbe32
 def _plot_signals(samples, titles, colors, max_n, ctxs, nrows, ncols, figsize):
     n = min(len(samples), max_n)
     if ctxs is None: ctxs = get_grid(n, nrows=nrows, ncols=ncols, figsize=figsize, sharey=True)
     for ax, sample, title, color in zip(ctxs, samples[:n], titles, colors):
-        ax.plot(sample[0].t())
+        ax.plot(sample[0].t().numpy())
         ax.set_title(title, color=color)
     return ctxs
 
@@ -221,7 +221,7 @@ def _frame(samples, columns, max_n):
         rows.append(row)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/kit/01_loaders.ipynb #0e0f3839
+# %% ../../nbs/kit/01_loaders.ipynb #e09cb637
 @show_batch.dispatch
 def _(x: TensorSignal, y, samples, ctxs=None, max_n=9, nrows=None, ncols=None, figsize=None, **kwargs):
     n = min(len(samples), max_n)
@@ -240,7 +240,8 @@ def _(x: TensorSignal, y, samples, outs, ctxs=None, max_n=9, nrows=None, ncols=N
 def _(x: TensorSignal, y: TensorCategory, samples, outs, raws, losses, nrows=None, ncols=None, figsize=None, **kwargs):
     axes = get_grid(len(samples), nrows=nrows, ncols=ncols, figsize=figsize, sharey=True,
                     title='Prediction/Actual/Loss/Probability')
-    titles = [f'{o[0]}/{s[1]} / {loss:.2f} / {raw.max():.2f}' for s, o, raw, loss in zip(samples, outs, raws, losses)]
+    titles = [f'{o[0]}/{s[1]} / {float(loss):.2f} / {float(raw.max()):.2f}'
+              for s, o, raw, loss in zip(samples, outs, raws, losses)]
     _plot_signals(samples, titles, ['black'] * len(samples), len(samples), axes, None, None, None)
 
 
