@@ -123,7 +123,7 @@ def describe(
     "The arguments of a case in words."
     return ", ".join(f"{name} {'' if show(value).startswith('of ') else '= '}{show(value)}" for name, value in zip(names, arguments))
 
-# %% ../../nbs/kit/04_exercises.ipynb #0c3d5dc6
+# %% ../../nbs/kit/04_exercises.ipynb #787be1be
 def difference(
     expected,  # what the reference gives
     given,  # what the answer gives
@@ -150,8 +150,8 @@ def _number_difference(expected, given, tolerance):
     if isinstance(expected, torch.Tensor) and e.is_floating_point() != g.is_floating_point():
         return f"should have dtype {e.dtype}, yours has {g.dtype}"
     e, g = e.double(), g.double()
-    scale = e.abs().max().item() if e.numel() else 0.0  # a result of 1e-6 is not "nearly 0"
-    wrong = ~torch.isclose(g, e, rtol=tolerance, atol=tolerance / 100 * (min(scale, 1) or 1), equal_nan=True)
+    scale = e[e.isfinite()].abs().max().clamp(max=1).item() if e.isfinite().any() else 0.0
+    wrong = ~torch.isclose(g, e, rtol=tolerance, atol=tolerance / 100 * (scale or 1), equal_nan=True)  # 1e-6 is not "nearly 0"
     if not wrong.any(): return None
     where = tuple(wrong.nonzero()[0].tolist())
     place = f" at {list(where)}" if where else ""
