@@ -10,6 +10,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')  # several processes with several threads each wait for one another
+
+
+def pytest_collection_modifyitems(items):
+    "The longest tests first, or one process is left with them at the end."
+    items.sort(key=lambda item: not item.get_closest_marker('wheel') and (2 if not item.get_closest_marker('book') else 1))
+
 
 def write_chapter(folder: Path, stem: str, *cells: str, title: str = 'A chapter', data: str = '`digits`') -> Path:
     "A small chapter with the code cells `cells` (the first is cell 3 of the notebook), saved as nbdev would save it."

@@ -50,7 +50,7 @@ def explain(
         return f'cannot write{where} ({error.strerror}): choose another folder'
     return f'{error.strerror or error}{where and ":"}{where}'
 
-
+# %% ../../nbs/kit/06_cli.ipynb #8f000406
 def command(
     function,  # a subcommand
 ):
@@ -148,7 +148,7 @@ def list_command():
     if not chapters:
         _quit(f'no chapters in {runner.chapters_dir()}')
 
-
+# %% ../../nbs/kit/06_cli.ipynb #04331363
 @app.command('results')
 @command
 def results_command(
@@ -217,7 +217,7 @@ def _read_manifest(folder):
     except (OSError, ValueError, KeyError, TypeError):
         return {}, {}
 
-
+# %% ../../nbs/kit/06_cli.ipynb #46eb0f1d
 def copy_chapters(
     folder: Path,  # the reader's folder; made if missing
     chapters: list[runner.Chapter] | None = None,  # default: the book's
@@ -260,7 +260,7 @@ def _free_name(folder, stem, offered):
             return path
         number += 1
 
-
+# %% ../../nbs/kit/06_cli.ipynb #2a7c5ee2
 def _write_bytes(path, data):
     partial = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     try:
@@ -284,7 +284,7 @@ def _free_port(first):
                 continue
     _quit(f'no free port from {first} to {first + 99}')
 
-
+# %% ../../nbs/kit/06_cli.ipynb #cabe0a72
 @app.command('lab')
 @command
 def lab_command(
@@ -355,6 +355,7 @@ if getattr(torch.backends, 'mps', None) and torch.backends.mps.is_available(): n
 print(', '.join(names) or 'no GPU: everything runs on the CPU')
 """
 
+# %% ../../nbs/kit/06_cli.ipynb #09f7cc7d
 _KERNEL = """
 import shutil, tempfile
 from pathlib import Path
@@ -369,7 +370,6 @@ try:
 finally:
     shutil.rmtree(folder)
 """
-
 _DATA = """
 from dlbook.kit import data
 names = ('digits', 'breast_cancer', 'wine', 'iris', 'diabetes', 'photos', 'mnist1d', 'pydocs')
@@ -400,7 +400,7 @@ def _own_data():
     names = sorted(entry.name for entry in path.iterdir())
     return f'{folder}: ' + (', '.join(names[:8]) + (' ...' if len(names) > 8 else '') or 'empty'), True
 
-
+# %% ../../nbs/kit/06_cli.ipynb #02ffeee5
 def examine() -> list[tuple[str, str, bool]]:  # what was looked at, what was found, whether that will do
     "Looks at everything that the book needs. Starts Python a few times; takes some seconds."
     import psutil
@@ -432,7 +432,7 @@ def examine() -> list[tuple[str, str, bool]]:  # what was looked at, what was fo
     found.append(('DLBOOK_DATA', *_own_data()))
     return found
 
-
+# %% ../../nbs/kit/06_cli.ipynb #819c2b06
 @app.command('doctor')
 @command
 def doctor_command():

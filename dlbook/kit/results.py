@@ -18,7 +18,7 @@ from filelock import FileLock
 __all__ = ['VERSION', 'atomic_write', 'read_ledger', 'write_ledger', 'update_ledger', 'OutOfBand', 'ledger_path', 'chapter',
            'band', 'record']
 
-# %% ../../nbs/kit/03_results.ipynb #6b31e5f1
+# %% ../../nbs/kit/03_results.ipynb #2e2f97b0
 VERSION = 1  # of the file's layout
 
 
@@ -31,7 +31,7 @@ def atomic_write(
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)

@@ -92,7 +92,7 @@ def _plain(markdown):
     text = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', markdown)
     return re.sub(r'[*`]', '', text).strip()
 
-
+# %% ../../nbs/kit/05_runner.ipynb #ec7dde06
 def read_chapter(
     path: Path,  # a chapter's notebook
 ) -> Chapter:
@@ -221,7 +221,7 @@ def _joined(outputs):
             joined.append(output)
     return joined
 
-
+# %% ../../nbs/kit/05_runner.ipynb #f0a59e8e
 def _clean_output(output):
     if 'execution_count' in output:
         output.execution_count = None
@@ -271,7 +271,7 @@ def _kernel_manager(connection_file):
     return AsyncKernelManager(kernel_name='python3', kernel_spec_manager=ThisPython(),
                               connection_file=str(connection_file))
 
-
+# %% ../../nbs/kit/05_runner.ipynb #723c894c
 def kernel_environment(
     stem: str,  # chapter, such as `04_backprop`
     scratch: Path,  # folder for the files of this run
@@ -347,7 +347,7 @@ def _kill(processes):
 class _Timeout(Exception):
     "A chapter ran longer than it may."
 
-
+# %% ../../nbs/kit/05_runner.ipynb #a3335e77
 class _Kernel:
     "A fresh kernel for one notebook."
 
@@ -497,7 +497,7 @@ _FACTS = """(lambda m: {
 })(__import__('sys').modules.get('torch'))"""
 _HAS_CUDA = "bool(__import__('torch').cuda.is_available())"
 
-
+# %% ../../nbs/kit/05_runner.ipynb #ec891c33
 async def _execute_cells(kernel, run, online, deadline, on_cell):
     "Runs the cells of a notebook in order, and fills in what `run` counts. Stops at the first error."
     from nbclient.exceptions import CellExecutionError, DeadKernelError
@@ -534,7 +534,7 @@ def _failure(run, index, cell, error):
     lines = [line for output in cell.outputs if output.output_type == 'error' for line in output.traceback]
     return Failure(run.chapter.path, index + 1, cell.source, error.strip(), '\n'.join(lines))
 
-
+# %% ../../nbs/kit/05_runner.ipynb #3109ab96
 async def _run_one(chapter, scratch, threads, timeout, online, on_cell):
     "Executes one chapter. Returns its `Run` and the executed notebook (None if it cannot be read)."
     import nbformat
@@ -609,7 +609,7 @@ class _Lines:
     def end(self, run):
         self._say(run.chapter, f"{'ok' if run.ok else 'FAILED'}, {run.seconds:.1f} s, {run.peak_mb:.0f} MB")
 
-
+# %% ../../nbs/kit/05_runner.ipynb #ed798c35
 class _Bars:
     "Progress for a terminal."
 
@@ -673,7 +673,7 @@ def _make_writable(folder):
     with tempfile.TemporaryFile(dir=folder):
         pass
 
-
+# %% ../../nbs/kit/05_runner.ipynb #a3caf79e
 async def _run_all(chapters, scratch, out, jobs, threads, timeout, online, save, progress):
     places = asyncio.Semaphore(jobs)
 
@@ -710,7 +710,7 @@ def _keep(run, notebook, out, save):
             results.atomic_write(chapter.path, text)
         _update_ledger(chapter.path.parent / 'results.json', chapter.stem, run.ledger)
 
-
+# %% ../../nbs/kit/05_runner.ipynb #cc963908
 def _update_ledger(path, stem, part):
     try:
         ledger = results.read_ledger(path)
@@ -761,7 +761,7 @@ def _run_loop(make):
         raise error
     return value
 
-
+# %% ../../nbs/kit/05_runner.ipynb #9a43ecf1
 def _run_here(make):
     loop = asyncio.SelectorEventLoop() if sys.platform == 'win32' else asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)  # nbclient leaves tasks behind when its kernel is killed
@@ -824,7 +824,7 @@ def literal(
     from rich.text import Text
     return Text(str(text))
 
-
+# %% ../../nbs/kit/05_runner.ipynb #f7801ef6
 def runs_table(
     runs: list[Run],  # as `run_chapters` gives them
 ):
