@@ -105,8 +105,10 @@ def run_limited(
     if "error" in box: raise box["error"]
     return box["result"]
 
-# %% ../../nbs/kit/04_exercises.ipynb #645c2c45
-def show(value) -> str:
+# %% ../../nbs/kit/04_exercises.ipynb #e3291182
+def show(
+    value,  # anything
+) -> str:
     "A value in few characters: small tensors with their elements, others by shape."
     if isinstance(value, torch.Tensor):
         if value.numel() > 4: return f"of shape {tuple(value.shape)}"
