@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['Value', 'topological_order', 'draw_graph', 'Tensor', 'unbroadcast', 'cross_entropy', 'gradcheck']
 
-# %% ../nbs/04_backprop.ipynb #48998935
+# %% ../nbs/04_backprop.ipynb #142fe174
 import math
+from itertools import product
 from numbers import Real
 
 import torch
 from fastcore.basics import patch
 
-# %% ../nbs/04_backprop.ipynb #e60408a4
+# %% ../nbs/04_backprop.ipynb #d3569a98
 class Value:
-    "A number that remembers how it was computed, so that `backward` can find the slope of a result with respect to it."
+    "A number that remembers how it was computed, so that `backward` can find slopes with respect to it."
 
     def __init__(
         self,
@@ -45,11 +46,11 @@ def __mul__(self: Value, other):
     other = _value(other)
     return Value(self.data * other.data, ((self, other.data), (other, self.data)), "×")
 
-# %% ../nbs/04_backprop.ipynb #d69d8b5a
+# %% ../nbs/04_backprop.ipynb #dbae1a9b
 def topological_order(
     result,  # a Value or Tensor
 ) -> list:  # all nodes that it was computed from, each one after those that it needs; the last is `result`
-    "The nodes of a computation in an order in which they can be computed. Needs no recursion, so graphs may be deep."
+    "The nodes of a computation in an order in which they can be computed. Deep graphs are fine: no recursion."
     order, seen, stack = [], set(), [(result, False)]
     while stack:
         node, inputs_done = stack.pop()
@@ -61,12 +62,12 @@ def topological_order(
             stack.extend((parent, False) for parent, _ in reversed(node._edges))
     return order
 
-# %% ../nbs/04_backprop.ipynb #a5ac76c0
+# %% ../nbs/04_backprop.ipynb #2d88d3f3
 @patch
 def backward(self: Value):
     """Add to the `grad` of each value that `self` was computed from the slope of `self` with respect to it.
 
-    Reverse-mode differentiation (Linnainmaa 1976). Slopes are added to what `grad` holds, so set it to 0 before a fresh start.
+    Reverse-mode differentiation (Linnainmaa 1976). Slopes are added to what `grad` holds: set it to 0 for a fresh start.
     """
     slope = {self: 1.0}
     for node in reversed(topological_order(self)):
@@ -74,15 +75,16 @@ def backward(self: Value):
         for parent, local in node._edges:
             slope[parent] = slope.get(parent, 0.0) + slope[node] * local
 
-# %% ../nbs/04_backprop.ipynb #a0b335ae
+# %% ../nbs/04_backprop.ipynb #8b46b3e8
 @patch
 def __pow__(self: Value, exponent):
-    "Power with a number or a Value as exponent. Raises `ValueError` if the result would not be a real number."
+    "Power with a number or a Value as exponent. Raises `ValueError` if the result is not a real number."
     exponent = _value(exponent)
     base, n = self.data, exponent.data
-    if base < 0 and n != int(n) or base == 0 and n < 0: raise ValueError(f"{base:g} ** {n:g} is not a real number")
+    if base < 0 and n != int(n) or base == 0 and n < 0:
+        raise ValueError(f"{base:g} ** {n:g} is not a real number")
     local_base = n * base ** (n - 1) if base or n >= 1 else (0.0 if n == 0 else math.inf)
-    local_exponent = base**n * math.log(base) if base > 0 else 0.0  # for base <= 0 the exponent can only rest
+    local_exponent = base**n * math.log(base) if base > 0 else 0.0  # for base <= 0 it can only rest
     return Value(base**n, ((self, local_base), (exponent, local_exponent)), f"^{n:g}")
 
 
@@ -136,14 +138,14 @@ def sigmoid(self: Value):
     y = 0.5 * (1 + math.tanh(self.data / 2))
     return Value(y, ((self, y * (1 - y)),), "sigmoid")
 
-# %% ../nbs/04_backprop.ipynb #6a0e3fef
+# %% ../nbs/04_backprop.ipynb #fbc9037b
 def draw_graph(
     result,  # a Value or Tensor
     ax=None,  # matplotlib axes to draw on, default a new figure
-    label=None,  # function of a node that gives the text of its box, default its name with value and slope, or its shape
+    label=None,  # function from a node to the text of its box, default name, value and slope, or shape
     highlight=(),  # nodes to draw in color
 ):
-    "Draw the computation that led to `result`, from left to right, and give the matplotlib axes. Needs matplotlib and networkx."
+    "Draw the computation that led to `result`, from left to right, and give the axes. Needs matplotlib and networkx."
     import matplotlib.pyplot as plt
     import networkx as nx
 
@@ -153,15 +155,17 @@ def draw_graph(
     layers, position = list(nx.topological_generations(graph.reverse())), {}
     rank = {node: i for i, node in enumerate(order)}
     for depth, nodes in enumerate(layers):
-        for i, node in enumerate(sorted(nodes, key=rank.get)): position[node] = (-depth, (len(nodes) - 1) / 2 - i)
+        for i, node in enumerate(sorted(nodes, key=rank.get)):
+            position[node] = (-depth, (len(nodes) - 1) / 2 - i)
     if ax is None:
         tallest = max(len(nodes) for nodes in layers)
         ax = plt.subplots(figsize=(1.4 * len(layers) + 0.4, 0.75 * tallest + 0.4))[1]
     label = label or _default_label
-    boxes = {True: dict(boxstyle="round", fc="#FBE3D6", ec="#D55E00"), False: dict(boxstyle="round", fc="white", ec="#888888")}
     nx.draw_networkx_edges(graph, position, ax=ax, node_size=2500, edge_color="#888888")
     for node in order:
-        ax.text(*position[node], label(node), ha="center", va="center", fontsize=9, color="black", bbox=boxes[node in highlight])
+        face, edge = ("#FBE3D6", "#D55E00") if node in highlight else ("white", "#888888")
+        ax.text(*position[node], label(node), ha="center", va="center", fontsize=9, color="black",
+                bbox=dict(boxstyle="round", facecolor=face, edgecolor=edge))
     ax.margins(0.12)
     ax.axis("off")
     return ax
@@ -171,9 +175,9 @@ def _default_label(node):
     if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
     return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
 
-# %% ../nbs/04_backprop.ipynb #b7957b18
+# %% ../nbs/04_backprop.ipynb #866a97d3
 class Tensor:
-    "An array that remembers how it was computed. Its `data` is a plain torch tensor, on whatever device that is."
+    "An array that remembers how it was computed. Its `data` is a plain torch tensor, on any device."
 
     def __init__(
         self,
@@ -189,7 +193,7 @@ class Tensor:
         self.requires_grad, self.grad = requires_grad, None
         self._edges, self.name = (), name
 
-    def __repr__(self): return f"Tensor({self.data}" + ", requires_grad=True)" * self.requires_grad + ")" * (not self.requires_grad)
+    def __repr__(self): return f"Tensor({self.data}, requires_grad={self.requires_grad})"
 
     def __len__(self): return len(self.data)
 
@@ -203,29 +207,32 @@ class Tensor:
 
 def _tensor(x): return x if isinstance(x, Tensor) else Tensor(x)
 
-# %% ../nbs/04_backprop.ipynb #7d55da47
+# %% ../nbs/04_backprop.ipynb #db7c72d2
 def _node(data, name, *edges):
-    "The result of an operation. An edge is a pair (input, function from slopes of the result to slopes of the input)."
+    "The result of an operation. An edge: (input, function from slopes of the result to slopes of the input)."
     out = Tensor(data, name=name)
     out._edges = tuple((parent, vjp) for parent, vjp in edges if parent.requires_grad)
     out.requires_grad = len(out._edges) > 0
     return out
 
-# %% ../nbs/04_backprop.ipynb #4ea16940
+# %% ../nbs/04_backprop.ipynb #e6e7615c
 @patch
 def backward(
     self: Tensor,
-    grad=None,  # slopes of the loss with respect to this tensor, same shape; not needed if it is itself the loss, a single number
+    grad=None,  # slopes of the loss with respect to this tensor, same shape; default 1, if it is a single number
 ):
-    """Add to the `grad` of each leaf (a tensor not computed from others) that requires it the slope of the loss with respect to it.
+    """Add to the `grad` of each leaf that requires it the slope of the loss with respect to it.
 
-    Raises `ValueError` if nothing in the graph requires a gradient, or if `grad` is missing or of another shape.
+    A leaf is a tensor that was not computed from others. Raises `ValueError` if nothing in the graph requires
+    a gradient, or if `grad` is missing or of another shape.
     """
-    if not self.requires_grad: raise ValueError("nothing to differentiate: no tensor in this graph has requires_grad=True")
+    if not self.requires_grad:
+        raise ValueError("nothing to differentiate: no tensor in this graph has requires_grad=True")
     if grad is None and self.data.numel() != 1:
-        raise ValueError(f"expected a single number to differentiate, or grad= of shape {tuple(self.shape)}; given a tensor of that shape alone")
-    grad = torch.ones_like(self.data) if grad is None else torch.as_tensor(grad, dtype=self.dtype, device=self.data.device)
-    if grad.shape != self.shape: raise ValueError(f"expected grad of shape {tuple(self.shape)}, given {tuple(grad.shape)}")
+        raise ValueError(f"expected a single number, or grad= with the slopes; given shape {tuple(self.shape)} and no grad")
+    grad = torch.ones_like(self.data) if grad is None else torch.as_tensor(grad).to(self.data)
+    if grad.shape != self.shape:
+        raise ValueError(f"expected grad of shape {tuple(self.shape)}, given {tuple(grad.shape)}")
     slope = {self: grad}
     for node in reversed(topological_order(self)):
         g = slope.pop(node)
@@ -233,7 +240,7 @@ def backward(
         for parent, vjp in node._edges:
             slope[parent] = slope[parent] + vjp(g) if parent in slope else vjp(g)
 
-# %% ../nbs/04_backprop.ipynb #677c3a34
+# %% ../nbs/04_backprop.ipynb #71d4a995
 def unbroadcast(
     g: torch.Tensor,  # slopes of a broadcast result, any shape
     like: torch.Tensor,  # the input that was broadcast to that shape
@@ -247,24 +254,26 @@ def unbroadcast(
 
 
 def _binary(operation, a, b):
-    "The torch tensor `operation(a.data, b.data)`, with a `ValueError` that names the shapes if they do not fit."
+    "The torch tensor `operation(a.data, b.data)`. Raises `ValueError` with the shapes if they do not fit."
     try: return operation(a.data, b.data)
     except RuntimeError as error:
         raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit: {error}") from None
 
-# %% ../nbs/04_backprop.ipynb #75694a9a
+# %% ../nbs/04_backprop.ipynb #63f963be
 @patch
 def __add__(self: Tensor, other):
     "Sum, element by element, with broadcasting."
     a, b = self, _tensor(other)
-    return _node(_binary(torch.add, a, b), "+", (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(g, b.data)))
+    return _node(_binary(torch.add, a, b), "+",
+                 (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(g, b.data)))
 
 
 @patch
 def __sub__(self: Tensor, other):
     "Difference, element by element, with broadcasting."
     a, b = self, _tensor(other)
-    return _node(_binary(torch.sub, a, b), "−", (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(-g, b.data)))
+    return _node(_binary(torch.sub, a, b), "−",
+                 (a, lambda g: unbroadcast(g, a.data)), (b, lambda g: unbroadcast(-g, b.data)))
 
 
 @patch
@@ -282,15 +291,19 @@ def __truediv__(self: Tensor, other):
     return _node(_binary(torch.div, a, b), "÷", (a, lambda g: unbroadcast(g / b.data, a.data)),
                  (b, lambda g: unbroadcast(-g * a.data / (b.data * b.data), b.data)))
 
-# %% ../nbs/04_backprop.ipynb #efb11e7f
+# %% ../nbs/04_backprop.ipynb #b53face3
 @patch
 def __pow__(self: Tensor, exponent):
     "Power, element by element, with a number or a tensor as exponent."
     a, n = self, _tensor(exponent)
     y = _binary(torch.pow, a, n)
 
-    def to_base(g): return unbroadcast(torch.where(n.data == 0, 0, g * n.data * a.data ** (n.data - 1)), a.data)
-    def to_exponent(g): return unbroadcast(torch.where((a.data == 0) & (n.data >= 0), 0, g * y * a.data.log()), n.data)
+    def to_base(g):
+        return unbroadcast(torch.where(n.data == 0, 0, g * n.data * a.data ** (n.data - 1)), a.data)
+
+    def to_exponent(g):
+        return unbroadcast(torch.where((a.data == 0) & (n.data >= 0), 0, g * y * a.data.log()), n.data)
+
     return _node(y, "^", (a, to_base), (n, to_exponent))
 
 
@@ -326,10 +339,16 @@ def __matmul__(self: Tensor, other):
 @patch
 def __rmatmul__(self: Tensor, other): return _tensor(other) @ self
 
-# %% ../nbs/04_backprop.ipynb #7f3fff4a
+# %% ../nbs/04_backprop.ipynb #7ecefeee
+def _dims(x, dim):
+    "The dimensions that `dim` means (a number, several, or None or () for all of them), counted from 0."
+    if dim is None or dim == (): return list(range(x.ndim))
+    return [d % max(x.ndim, 1) for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
+
+
 def _kept(x, dim):
-    "The shape of `x` with size 1 in the dimensions `dim` (a number, several, or None for all of them)."
-    reduced = range(x.ndim) if dim is None else [d % max(x.ndim, 1) for d in (dim if isinstance(dim, (tuple, list)) else [dim])]
+    "The shape of `x` with size 1 in the dimensions `dim`."
+    reduced = _dims(x, dim)
     return [1 if i in reduced else n for i, n in enumerate(x.shape)]
 
 
@@ -349,14 +368,14 @@ def mean(self: Tensor, dim=None, keepdim: bool = False):
 
 @patch
 def amax(self: Tensor, dim=(), keepdim: bool = False):
-    "Largest element over the dimensions `dim` (a number, several, or () for all), which vanish unless `keepdim`."
-    x, kept = self.data, _kept(self, None if dim == () else dim)
+    "Largest element over the dimensions `dim` (a number, several, or () for all), as `torch.amax`."
+    x, kept = self.data, _kept(self, dim)
     y = x.amax(dim, keepdim=keepdim)
     largest = (x == y.reshape(kept)).to(x.dtype)
-    share = largest / largest.sum([i for i, n in enumerate(kept) if n == 1] or 0 if x.ndim else (), keepdim=True)
+    share = largest / largest.sum(_dims(self, dim), keepdim=True)
     return _node(y, "max", (self, lambda g: g.reshape(kept) * share))
 
-# %% ../nbs/04_backprop.ipynb #6fa727a8
+# %% ../nbs/04_backprop.ipynb #c6c0cbc7
 @patch
 def reshape(self: Tensor, *shape):
     "The same elements in another shape, given as numbers or as one tuple; -1 stands for what is left."
@@ -375,7 +394,9 @@ def __getitem__(self: Tensor, index):
     "The elements that torch's indexing picks: numbers, slices, masks, and tensors of indices."
     def scatter(g):
         positions = torch.arange(self.data.numel(), device=g.device).reshape(self.shape)[index]
-        return g.new_zeros(self.data.numel()).index_add_(0, positions.reshape(-1), g.reshape(-1)).reshape(self.shape)
+        slopes = g.new_zeros(self.data.numel()).index_add_(0, positions.reshape(-1), g.reshape(-1))
+        return slopes.reshape(self.shape)
+
     return _node(self.data[index], "[ ]", (self, scatter))
 
 # %% ../nbs/04_backprop.ipynb #f52704fa
@@ -459,7 +480,7 @@ def gelu(self: Tensor):
     below, density = 0.5 * (1 + torch.erf(x / 2**0.5)), (-x * x / 2).exp() / (2 * math.pi) ** 0.5
     return _elementwise(self, x * below, below + x * density, "gelu")
 
-# %% ../nbs/04_backprop.ipynb #043abed7
+# %% ../nbs/04_backprop.ipynb #8d813cc4
 @patch
 def softmax(self: Tensor, dim: int):
     "Probabilities from scores along `dim`; finite for scores of any size."
@@ -480,10 +501,11 @@ def cross_entropy(
 ) -> Tensor:  # a single number, in nats
     "Mean negative log-probability of the right classes. Raises `ValueError` if the shapes do not fit."
     if scores.ndim != 2 or target.shape != scores.shape[:1]:
-        raise ValueError(f"expected scores (n, classes) and target (n,), given {tuple(scores.shape)} and {tuple(target.shape)}")
+        given = f"{tuple(scores.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"expected scores (n, classes) and target (n,), given {given}")
     return -scores.log_softmax(1)[torch.arange(len(target), device=target.device), target].mean()
 
-# %% ../nbs/04_backprop.ipynb #1da29903
+# %% ../nbs/04_backprop.ipynb #b2ff2671
 def gradcheck(
     f,  # function of one or more Tensors that gives a Tensor
     inputs,  # a Tensor or several, float64; those with requires_grad=True are checked
@@ -491,22 +513,26 @@ def gradcheck(
     atol: float = 1e-5,  # absolute tolerance
     rtol: float = 1e-3,  # relative tolerance
 ) -> bool:  # True
-    "Compare the gradients of `f` with finite differences, as `torch.autograd.gradcheck` does. Raises `ValueError` where they differ."
+    """Compare the gradients of `f` with finite differences, as `torch.autograd.gradcheck` does.
+
+    Raises `ValueError` with the element where they differ, or if an input to check is not float64.
+    """
     inputs = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     for i, x in enumerate(inputs):
         if x.requires_grad and x.dtype != torch.float64:
-            raise ValueError(f"input {i}: expected float64, where finite differences are precise; given {x.dtype}")
+            raise ValueError(f"input {i}: expected float64, for precise differences; given {x.dtype}")
     leaves = [Tensor(x.data.clone(), x.requires_grad) for x in inputs]
     out = f(*leaves)
-    mix = torch.rand(out.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(out.data.device) + 0.5
+    mix = torch.rand(out.shape, generator=torch.Generator().manual_seed(0)).to(out.data) + 0.5
     out.backward(mix)  # the gradient of one random mixture of the outputs sees an error in any of them
     for i, x in enumerate(leaves):
         if not x.requires_grad: continue
-        given = torch.zeros_like(x.data) if x.grad is None else x.grad
-        for index in torch.cartesian_prod(*map(torch.arange, x.shape)).reshape(-1, x.ndim).tolist() if x.ndim else [[]]:
-            expected = _central_difference(f, leaves, x, tuple(index), eps, mix)
-            if not abs(given[tuple(index)].item() - expected) <= atol + rtol * abs(expected):
-                raise ValueError(f"input {i}, element {index}: backward gives {given[tuple(index)].item():.6g}, finite differences {expected:.6g}")
+        for index in product(*map(range, x.shape)):
+            given = 0.0 if x.grad is None else x.grad[index].item()
+            expected = _central_difference(f, leaves, x, index, eps, mix)
+            if not abs(given - expected) <= atol + rtol * abs(expected):
+                raise ValueError(f"input {i}, element {list(index)}: backward gives {given:.6g}, "
+                                 f"finite differences {expected:.6g}")
     return True
 
 
