@@ -222,7 +222,7 @@ def cross_entropy(
     even = _reduce(even.where(target != ignore_index, 0), reduction, counts.sum())
     return (1 - label_smoothing) * hard + label_smoothing * even
 
-# %% ../nbs/03_losses.ipynb #c0f2c842
+# %% ../nbs/03_losses.ipynb #2cb72005
 def focal_loss(
     input: Tensor,  # scores: (C,), (N, C) or (N, C, d1, …)
     target: Tensor,  # class numbers from 0 to C-1: (), (N,) or (N, d1, …)
@@ -239,6 +239,6 @@ def focal_loss(
     _check_classes(input, target, ignore_index)
     if not gamma >= 0: raise ValueError(f"expected gamma >= 0, given {gamma}")
     log_p, counts = _pick(log_softmax(input, dim), target, weight, ignore_index)
-    miss = -torch.expm1(log_p)  # 1 - p, exact even where p rounds to 1
+    miss = 1 - log_p.exp()
     discount = miss.clamp(min=torch.finfo(miss.dtype).tiny) ** gamma  # a slope of 0, not nan, at p = 1
     return _reduce(-discount * log_p * counts, reduction, counts.sum())
