@@ -36,16 +36,16 @@ exercise("02.1", "the slope of the sigmoid", sigmoid_slope, cases=_slope_cases, 
                    (lambda z: 1 - sigmoid(z)**2, "1 - s² is the form for tanh; for the sigmoid it is s - s²."),
                    (_slope_by_quotient, "The exponential of a large number is infinite, and infinity by infinity is nan.")])
 
-# %% ../../nbs/solutions/02_activations.ipynb #83f09738
-exercise("02.2", "the largest slope of ten layers", 0.25**10, outputs=("the largest slope",), tolerance=1e-3,
+# %% ../../nbs/solutions/02_activations.ipynb #6c8026c3
+exercise("02.2", "ten layers of sigmoids", float(4**10), outputs=("the factor",), tolerance=1e-4,
          hints=["What is the largest slope of one sigmoid? The table of the section on mathematics has its formula.",
                 "By the chain rule the slopes of the ten layers are multiplied."],
-         mistakes=[(0.25, "That is the bound for one layer; slopes of layers in a row are multiplied."),
-                   (2.5, "Slopes of layers in a row are multiplied, not added."),
-                   (0.5**10, "1/2 is the value of the sigmoid at 0. Its slope there is smaller."),
+         mistakes=[(4.0, "That is the factor of one layer; slopes of layers in a row are multiplied."),
+                   (40.0, "Slopes of layers in a row are multiplied, not added."),
+                   (2.0**10, "1/2 is the value of the sigmoid at 0. Its slope there is smaller."),
                    (1.0, "1 is the largest slope of tanh. That of the sigmoid is smaller."),
-                   (0.25**9, "Ten layers have ten activations, the last one included."),
-                   (0.0, "The slope is small, but it is not zero.")])
+                   (4.0**9, "Ten layers have ten activations, the last one included."),
+                   (0.25**10, "That is the slope itself. How many times smaller than 1 is it?")])
 
 # %% ../../nbs/solutions/02_activations.ipynb #7ebb5657
 def logsumexp(
