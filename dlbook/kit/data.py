@@ -36,7 +36,7 @@ class Split(NamedTuple):
     def __repr__(self) -> str:
         return f'Split(x: {tuple(self.x.shape)} {self.x.dtype}, y: {tuple(self.y.shape)} {self.y.dtype})'
 
-# %% ../../nbs/kit/00_data.ipynb #88d017e2
+# %% ../../nbs/kit/00_data.ipynb #6f1f75b9
 @dataclass(frozen=True, repr=False, eq=False)
 class Dataset:
     "Three splits of one dataset, with the names and the origin that belong to it."
@@ -61,7 +61,7 @@ class Dataset:
         A feature that never changes is only shifted. Raises `TypeError` for text.
         """
         x = self.train.x
-        if not x.is_floating_point(): raise TypeError(f'only float inputs can be standardized, {self.name} has {x.dtype}')
+        if not x.is_floating_point(): raise TypeError(f'expected float inputs to standardize, {self.name} has {x.dtype}')
         dims = [d for d in range(x.dim()) if d != 1]
         mean, std = x.mean(dims, keepdim=True), x.std(dims, correction=0, keepdim=True)
         # Rounding leaves a constant feature a deviation of about 1e-7 of its size, which is no scale to divide by.
@@ -233,9 +233,9 @@ def _masters(char: str) -> tuple[Tensor, Tensor]:
         extents.append((width / _BOX, height / _BOX))
     return torch.stack(images), torch.tensor(extents)
 
-# %% ../../nbs/kit/00_data.ipynb #86ad7005
+# %% ../../nbs/kit/00_data.ipynb #042e45b9
 def _draw(masters: Tensor, extents: Tensor, rng: torch.Generator) -> Tensor:
-    "Random pictures (n, 1, 28, 28) of `masters` (n, 48, 48), whose half sizes relative to the box are `extents` (n, 2)."
+    "Random pictures (n, 1, 28, 28) of `masters` (n, 48, 48), which fill `extents` (n, 2) of the box."
     n = len(masters)
     u = torch.rand(n, 7, generator=rng)
     angle = (2 * u[:, 0] - 1) * 0.21  # radians: 12 degrees
@@ -286,7 +286,7 @@ def glyphs(
                    source='drawn by dlbook with the fonts that matplotlib ships: DejaVu, STIX and Computer Modern',
                    license='Apache-2.0; the fonts: Bitstream Vera, STIX and BaKoMa font licenses')
 
-# %% ../../nbs/kit/00_data.ipynb #1060ea7a
+# %% ../../nbs/kit/00_data.ipynb #2bd0b387
 @dataclass(frozen=True, repr=False, eq=False)
 class Text(Dataset):
     "A text as character numbers; in each split `y[i]` is the character after `x[i]`. `classes` is the vocabulary."
@@ -350,7 +350,8 @@ def _text(name, train, valid, test, source, license) -> Text:
     vocab = tuple(sorted(set(train + valid + test)))
     number = {c: i for i, c in enumerate(vocab)}
     ids = [torch.tensor([number[c] for c in part], dtype=torch.int64) for part in (train, valid, test)]
-    return Text(name, *(Split(i[:-1].clone(), i[1:].clone()) for i in ids), classes=vocab, source=source, license=license)
+    splits = (Split(i[:-1].clone(), i[1:].clone()) for i in ids)
+    return Text(name, *splits, classes=vocab, source=source, license=license)
 
 # %% ../../nbs/kit/00_data.ipynb #5e30a5d5
 def _groups(topics: dict[str, str]) -> list[list[str]]:
@@ -422,7 +423,7 @@ REMOTES: dict[str, tuple[Remote, ...]] = {
         'sha256:86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed', name='tinyshakespeare.txt'),),
 }
 
-# %% ../../nbs/kit/00_data.ipynb #c16b2fde
+# %% ../../nbs/kit/00_data.ipynb #1b416fec
 def verify(
     path: Path,  # the file
     remote: Remote,  # what it should be
@@ -459,7 +460,7 @@ def download(
 ) -> Path:  # the file
     """Download a file and verify it; a verified copy that is there already is returned as it is.
 
-    Only a file that passed all checks appears under its name. Raises `DownloadError` and leaves nothing behind otherwise.
+    Only a file that passed all checks appears under its name. Otherwise raises `DownloadError` and leaves nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / remote.file
@@ -583,7 +584,7 @@ def fetch(
         archive = _local(remotes[0].file)
         return unpack(_verified(archive, remotes[0]) if archive else download(remotes[0], archives), target)
 
-# %% ../../nbs/kit/00_data.ipynb #03f8112d
+# %% ../../nbs/kit/00_data.ipynb #5e577a12
 def _carve(name, x, y, x_test, y_test, classes, source, license) -> Dataset:
     "A `Dataset` of images from bytes, with a sixth (or a fifth) of the training images, 10,000, for validation."
     x, x_test = (t.float() / 255 for t in (x, x_test))
@@ -611,8 +612,8 @@ def mnist() -> Dataset:
     folder = fetch('mnist')
     x, y, classes = _image_folder(folder / 'training')
     x_test, y_test, _ = _image_folder(folder / 'testing')
-    return _carve('mnist', x, y, x_test, y_test, classes, 'LeCun, Cortes and Burges (1998), MNIST; as images by fast.ai',
-                  'CC BY-SA 3.0')
+    return _carve('mnist', x, y, x_test, y_test, classes,
+                  'LeCun, Cortes and Burges (1998), MNIST; as images by fast.ai', 'CC BY-SA 3.0')
 
 
 def cifar10() -> Dataset:
@@ -641,13 +642,14 @@ def fashion_mnist() -> Dataset:
     x, x_test = (_idx(folder / f'{s}-images-idx3-ubyte.gz')[:, None] for s in ('train', 't10k'))
     y, y_test = (_idx(folder / f'{s}-labels-idx1-ubyte.gz').long() for s in ('train', 't10k'))
     classes = ('T-shirt/top', 'trouser', 'pullover', 'dress', 'coat', 'sandal', 'shirt', 'sneaker', 'bag', 'ankle boot')
-    return _carve('fashion_mnist', x, y, x_test, y_test, classes, 'Xiao, Rasul and Vollgraf (2017), Fashion-MNIST', 'MIT')
+    return _carve('fashion_mnist', x, y, x_test, y_test, classes,
+                  'Xiao, Rasul and Vollgraf (2017), Fashion-MNIST', 'MIT')
 
 
 def tinyshakespeare() -> Text:
     """1,115,394 characters of Shakespeare's plays: the first 90% for training, 5% each for validation and test.
 
-    Losses that others report are mostly for the last tenth, which is valid and test together. Downloads 1 MB; see `fetch`.
+    Losses that others report are mostly for the last tenth: valid and test together. Downloads 1 MB; see `fetch`.
     """
     text = fetch('tinyshakespeare').read_bytes().decode('ascii')
     a, b = int(0.9 * len(text)), int(0.95 * len(text))
