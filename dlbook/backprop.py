@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Value', 'topological_order', 'draw_graph', 'Tensor', 'unbroadcast', 'cross_entropy', 'gradcheck']
 
-# %% ../nbs/04_backprop.ipynb #142fe174
+# %% ../nbs/04_backprop.ipynb #678d6b37
 import math
 from itertools import product
 from numbers import Real
@@ -13,7 +13,7 @@ from numbers import Real
 import torch
 from fastcore.basics import patch
 
-# %% ../nbs/04_backprop.ipynb #d3569a98
+# %% ../nbs/04_backprop.ipynb #211f0105
 class Value:
     "A number that remembers how it was computed, so that `backward` can find slopes with respect to it."
 
@@ -32,7 +32,7 @@ class Value:
 
 def _value(x): return x if isinstance(x, Value) else Value(x)
 
-# %% ../nbs/04_backprop.ipynb #97805102
+# %% ../nbs/04_backprop.ipynb #f0196105
 @patch
 def __add__(self: Value, other):
     "Sum: changes as fast as either of its terms."
@@ -46,7 +46,7 @@ def __mul__(self: Value, other):
     other = _value(other)
     return Value(self.data * other.data, ((self, other.data), (other, self.data)), "×")
 
-# %% ../nbs/04_backprop.ipynb #dbae1a9b
+# %% ../nbs/04_backprop.ipynb #deffb4ac
 def topological_order(
     result,  # a Value or Tensor
 ) -> list:  # all nodes that it was computed from, each one after those that it needs; the last is `result`
@@ -62,7 +62,7 @@ def topological_order(
             stack.extend((parent, False) for parent, _ in reversed(node._edges))
     return order
 
-# %% ../nbs/04_backprop.ipynb #2d88d3f3
+# %% ../nbs/04_backprop.ipynb #353990c3
 @patch
 def backward(self: Value):
     """Add to the `grad` of each value that `self` was computed from the slope of `self` with respect to it.
@@ -75,7 +75,7 @@ def backward(self: Value):
         for parent, local in node._edges:
             slope[parent] = slope.get(parent, 0.0) + slope[node] * local
 
-# %% ../nbs/04_backprop.ipynb #8b46b3e8
+# %% ../nbs/04_backprop.ipynb #1c6dd873
 @patch
 def __pow__(self: Value, exponent):
     "Power with a number or a Value as exponent. Raises `ValueError` if the result is not a real number."
@@ -104,7 +104,7 @@ def __rpow__(self: Value, other): return _value(other) ** self
 
 Value.__radd__, Value.__rmul__ = Value.__add__, Value.__mul__
 
-# %% ../nbs/04_backprop.ipynb #5ffdaa4e
+# %% ../nbs/04_backprop.ipynb #0dcf6665
 @patch
 def exp(self: Value):
     "e to the power of the value; infinity where a float cannot hold it."
@@ -138,7 +138,7 @@ def sigmoid(self: Value):
     y = 0.5 * (1 + math.tanh(self.data / 2))
     return Value(y, ((self, y * (1 - y)),), "sigmoid")
 
-# %% ../nbs/04_backprop.ipynb #fbc9037b
+# %% ../nbs/04_backprop.ipynb #4715c7e4
 def draw_graph(
     result,  # a Value or Tensor
     ax=None,  # matplotlib axes to draw on, default a new figure
@@ -175,7 +175,7 @@ def _default_label(node):
     if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
     return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
 
-# %% ../nbs/04_backprop.ipynb #866a97d3
+# %% ../nbs/04_backprop.ipynb #cf011418
 class Tensor:
     "An array that remembers how it was computed. Its `data` is a plain torch tensor, on any device."
 
@@ -207,7 +207,7 @@ class Tensor:
 
 def _tensor(x): return x if isinstance(x, Tensor) else Tensor(x)
 
-# %% ../nbs/04_backprop.ipynb #db7c72d2
+# %% ../nbs/04_backprop.ipynb #dcbc9e7d
 def _node(data, name, *edges):
     "The result of an operation. An edge: (input, function from slopes of the result to slopes of the input)."
     out = Tensor(data, name=name)
@@ -215,7 +215,7 @@ def _node(data, name, *edges):
     out.requires_grad = len(out._edges) > 0
     return out
 
-# %% ../nbs/04_backprop.ipynb #e6e7615c
+# %% ../nbs/04_backprop.ipynb #26b1c60f
 @patch
 def backward(
     self: Tensor,
@@ -240,7 +240,7 @@ def backward(
         for parent, vjp in node._edges:
             slope[parent] = slope[parent] + vjp(g) if parent in slope else vjp(g)
 
-# %% ../nbs/04_backprop.ipynb #71d4a995
+# %% ../nbs/04_backprop.ipynb #a435e342
 def unbroadcast(
     g: torch.Tensor,  # slopes of a broadcast result, any shape
     like: torch.Tensor,  # the input that was broadcast to that shape
@@ -259,7 +259,7 @@ def _binary(operation, a, b):
     except RuntimeError as error:
         raise ValueError(f"shapes {tuple(a.shape)} and {tuple(b.shape)} do not fit: {error}") from None
 
-# %% ../nbs/04_backprop.ipynb #63f963be
+# %% ../nbs/04_backprop.ipynb #ebd36d25
 @patch
 def __add__(self: Tensor, other):
     "Sum, element by element, with broadcasting."
@@ -283,7 +283,7 @@ def __mul__(self: Tensor, other):
     return _node(_binary(torch.mul, a, b), "×",
                  (a, lambda g: unbroadcast(g * b.data, a.data)), (b, lambda g: unbroadcast(g * a.data, b.data)))
 
-# %% ../nbs/04_backprop.ipynb #20a77afa
+# %% ../nbs/04_backprop.ipynb #666d1779
 @patch
 def __truediv__(self: Tensor, other):
     "Quotient, element by element, with broadcasting."
@@ -291,7 +291,7 @@ def __truediv__(self: Tensor, other):
     return _node(_binary(torch.div, a, b), "÷", (a, lambda g: unbroadcast(g / b.data, a.data)),
                  (b, lambda g: unbroadcast(-g * a.data / (b.data * b.data), b.data)))
 
-# %% ../nbs/04_backprop.ipynb #b53face3
+# %% ../nbs/04_backprop.ipynb #89c4f430
 @patch
 def __pow__(self: Tensor, exponent):
     "Power, element by element, with a number or a tensor as exponent."
@@ -319,7 +319,7 @@ def __rpow__(self: Tensor, other): return _tensor(other) ** self
 
 Tensor.__radd__, Tensor.__rmul__ = Tensor.__add__, Tensor.__mul__
 
-# %% ../nbs/04_backprop.ipynb #682bbfe1
+# %% ../nbs/04_backprop.ipynb #c0224ad7
 @patch
 def __matmul__(self: Tensor, other):
     "Matrix product as `torch.matmul`: vectors, matrices, and batches of matrices with broadcasting."
@@ -339,7 +339,7 @@ def __matmul__(self: Tensor, other):
 @patch
 def __rmatmul__(self: Tensor, other): return _tensor(other) @ self
 
-# %% ../nbs/04_backprop.ipynb #7ecefeee
+# %% ../nbs/04_backprop.ipynb #e60eb808
 def _dims(x, dim):
     "The dimensions that `dim` means (a number, several, or None or () for all of them), counted from 0."
     if dim is None or dim == (): return list(range(x.ndim))
@@ -375,7 +375,7 @@ def amax(self: Tensor, dim=(), keepdim: bool = False):
     share = largest / largest.sum(_dims(self, dim), keepdim=True)
     return _node(y, "max", (self, lambda g: g.reshape(kept) * share))
 
-# %% ../nbs/04_backprop.ipynb #c6c0cbc7
+# %% ../nbs/04_backprop.ipynb #37d7ef7b
 @patch
 def reshape(self: Tensor, *shape):
     "The same elements in another shape, given as numbers or as one tuple; -1 stands for what is left."
@@ -399,7 +399,7 @@ def __getitem__(self: Tensor, index):
 
     return _node(self.data[index], "[ ]", (self, scatter))
 
-# %% ../nbs/04_backprop.ipynb #f52704fa
+# %% ../nbs/04_backprop.ipynb #ac2c7f06
 def _elementwise(x, y, local, name):
     "The node of a function that acts on each element of `x`, with values `y` and slopes `local`."
     return _node(y, name, (x, lambda g: g * local))
@@ -424,7 +424,7 @@ def sqrt(self: Tensor):
     y = self.data.sqrt()
     return _elementwise(self, y, 0.5 / y, "sqrt")
 
-# %% ../nbs/04_backprop.ipynb #4d46679e
+# %% ../nbs/04_backprop.ipynb #c15487ac
 @patch
 def relu(self: Tensor):
     "Each element where it is positive, else 0. The slope at 0 is taken as 0, as torch does."
@@ -451,7 +451,7 @@ def leaky_relu(self: Tensor, negative_slope: float = 0.01):
     local = torch.where(self.data > 0, 1.0, negative_slope).to(self.dtype)
     return _elementwise(self, self.data * local, local, "leaky_relu")
 
-# %% ../nbs/04_backprop.ipynb #ac888219
+# %% ../nbs/04_backprop.ipynb #a72edeae
 @patch
 def elu(self: Tensor, alpha: float = 1.0):
     "Each element where it is positive, else `alpha * (exp(x) - 1)`."
@@ -480,7 +480,7 @@ def gelu(self: Tensor):
     below, density = 0.5 * (1 + torch.erf(x / 2**0.5)), (-x * x / 2).exp() / (2 * math.pi) ** 0.5
     return _elementwise(self, x * below, below + x * density, "gelu")
 
-# %% ../nbs/04_backprop.ipynb #8d813cc4
+# %% ../nbs/04_backprop.ipynb #b5360e9b
 @patch
 def softmax(self: Tensor, dim: int):
     "Probabilities from scores along `dim`; finite for scores of any size."
@@ -505,7 +505,7 @@ def cross_entropy(
         raise ValueError(f"expected scores (n, classes) and target (n,), given {given}")
     return -scores.log_softmax(1)[torch.arange(len(target), device=target.device), target].mean()
 
-# %% ../nbs/04_backprop.ipynb #b2ff2671
+# %% ../nbs/04_backprop.ipynb #afc2dd2b
 def gradcheck(
     f,  # function of one or more Tensors that gives a Tensor
     inputs,  # a Tensor or several, float64; those with requires_grad=True are checked

@@ -149,6 +149,14 @@ def test_citations_carry_names_in_the_text(path):
         assert match[1] in re.sub(r"[\W_]", "", ascii_before), match[0]
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "solutions" or p in CHAPTERS], ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_code_is_shown_on_the_website(path):
+    "`exports` shows what it exports, and without generated boxes of documentation between the lines of the text."
+    assert not any(re.search(r"^#\| *export$", source(c), re.MULTILINE) for c in code(path))
+    last = cells_of(path)[-1]
+    assert last["cell_type"] == "raw" and source(last) == "---\nskip_showdoc: true\n---"
+
+
 @each_chapter
 def test_exercises(path):
     text = "\n".join(source(c) for c in cells_of(path))
@@ -178,7 +186,7 @@ def test_exported_cells_fit_on_a_screen(path):
     "In the kit a class may be longer, but then it stands alone, and each of its methods fits."
     for cell in code(path):
         text = source(cell)
-        if not re.search(r"^#\| *export", text, re.MULTILINE) or len(text.splitlines()) <= 46: continue
+        if not re.search(r"^#\| *exports?", text, re.MULTILINE) or len(text.splitlines()) <= 46: continue
         node, = ast.parse(text).body
         assert path.parent.name == "kit" and isinstance(node, ast.ClassDef), text[:200]
         assert all(part.end_lineno - part.lineno < 46 for part in node.body), text[:200]

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['linear_backward', 'square_root', 'cross_entropy_backward', 'slope', 'standardize_backward']
 
-# %% ../../nbs/solutions/04_backprop.ipynb #9b082326
+# %% ../../nbs/solutions/04_backprop.ipynb #b30a8828
 import math
 
 import torch
@@ -13,7 +13,7 @@ import torch
 from ..backprop import Value
 from ..kit.exercises import exercise
 
-# %% ../../nbs/solutions/04_backprop.ipynb #730f4113
+# %% ../../nbs/solutions/04_backprop.ipynb #e39c69f4
 exercise(
     "04.1", "the slope of (a + b)·b at b", 8.0, outputs=("∂L/∂b",),
     hints=["Two arrows leave b in the graph: one to the sum, one to the product.", "Add the slopes over both arrows."],
@@ -25,7 +25,7 @@ exercise(
     ],
 )
 
-# %% ../../nbs/solutions/04_backprop.ipynb #90bdfed4
+# %% ../../nbs/solutions/04_backprop.ipynb #032e1bcc
 def linear_backward(x, W, g):
     return g @ W, g.T @ x, g.sum(0)
 
@@ -49,7 +49,7 @@ exercise(
     ],
 )
 
-# %% ../../nbs/solutions/04_backprop.ipynb #289f1029
+# %% ../../nbs/solutions/04_backprop.ipynb #c64c15bd
 def square_root(v):
     root = math.sqrt(v.data)
     return Value(root, ((v, 0.5 / root),), "√")
@@ -77,7 +77,7 @@ exercise(
     ],
 )
 
-# %% ../../nbs/solutions/04_backprop.ipynb #02243908
+# %% ../../nbs/solutions/04_backprop.ipynb #9cc9fa6e
 def cross_entropy_backward(scores, target):
     slopes = scores.softmax(1)
     slopes[torch.arange(len(target)), target] -= 1
@@ -101,7 +101,7 @@ exercise(
     ],
 )
 
-# %% ../../nbs/solutions/04_backprop.ipynb #329751b5
+# %% ../../nbs/solutions/04_backprop.ipynb #edce8a39
 def slope(f, x):
     class Dual:
         def __init__(self, value, slope=0.0): self.value, self.slope = value, slope
@@ -119,7 +119,7 @@ def slope(f, x):
     result = f(Dual(x, 1.0))
     return result.slope if isinstance(result, Dual) else 0.0  # a function that does not use x has slope 0
 
-# %% ../../nbs/solutions/04_backprop.ipynb #f1676c70
+# %% ../../nbs/solutions/04_backprop.ipynb #f1eb08e3
 def _square(x): return x * x
 def _line(x): return 3 * x + 2
 def _cubic(x): return 2 * x * x * x + x * -4.0 + 1
@@ -163,7 +163,7 @@ exercise(
     ],
 )
 
-# %% ../../nbs/solutions/04_backprop.ipynb #c03b252d
+# %% ../../nbs/solutions/04_backprop.ipynb #54eab47a
 def standardize_backward(x, g):
     sigma = x.std(1, correction=0, keepdim=True)
     y = (x - x.mean(1, keepdim=True)) / sigma
