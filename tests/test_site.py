@@ -80,6 +80,6 @@ def test_quarto_renders_the_site(copy):
     done = subprocess.run(["nbdev_docs"], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     for path in CHAPTERS:
-        page = (copy / "_docs" / f"{path.stem}.html").read_text(encoding="utf-8")
+        page = (copy / "_docs" / f"{path.stem[3:]}.html").read_text(encoding="utf-8")
         assert "<math" in page and "WARN" not in done.stderr
         assert not re.search(r"\?@\w+|\[@\w+", page), "a citation or reference was not resolved"
