@@ -254,7 +254,7 @@ def _draw(masters: Tensor, extents: Tensor, rng: torch.Generator) -> Tensor:
     noise = torch.randn(x.shape, generator=rng) * (0.1 * u[:, 6]).view(n, 1, 1, 1)
     return (x + noise).clamp_(0, 1)
 
-
+# %% ../../nbs/kit/00_data.ipynb #5ba24b7e
 def glyphs(
     n: int,  # images in all three splits together, at least 10; a tenth each goes to valid and test
     seed: int = 0,  # the same seed gives the same images
@@ -344,7 +344,7 @@ class Text(Dataset):
         return device_dls(*(self.windows(s, length) for s in self._splits()), bs=bs, device=device,
                           vocab=self.classes, seed=seed, augment=augment, drop_last=drop_last)
 
-
+# %% ../../nbs/kit/00_data.ipynb #e29a76e9
 def _text(name, train, valid, test, source, license) -> Text:
     "A `Text` from the three parts of a text."
     vocab = tuple(sorted(set(train + valid + test)))
@@ -453,7 +453,7 @@ def _advice(remote: Remote) -> str:
     return (f'Nothing was kept, so you can try again. Or download {remote.url} by other means, put it as {remote.file} '
             'into a folder, and name that folder in the environment variable DLBOOK_DATA.')
 
-
+# %% ../../nbs/kit/00_data.ipynb #ddc8809e
 def download(
     remote: Remote,  # what to get
     folder: Path,  # where to put it; made if absent
@@ -547,7 +547,7 @@ def _folder_name(name: str) -> str:
     remotes = REMOTES[name]
     return remotes[0].file.removesuffix('.tgz').removesuffix('.tar.gz') if len(remotes) == 1 else name
 
-
+# %% ../../nbs/kit/00_data.ipynb #7927d056
 def fetch(
     name: str,  # mnist, fashion_mnist, cifar10, imagenette, imdb or tinyshakespeare
 ) -> Path:  # the folder with the unpacked set, or the file
@@ -625,7 +625,7 @@ def cifar10() -> Dataset:
                   'Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images; as images by fast.ai',
                   'published without stated terms')
 
-
+# %% ../../nbs/kit/00_data.ipynb #ebf8d88c
 def _idx(path: Path) -> Tensor:
     "The bytes in a file of MNIST's own format, in the shape that its header says."
     raw = gzip.decompress(path.read_bytes())

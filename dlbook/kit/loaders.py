@@ -276,7 +276,7 @@ def _check(name: str, split, like: Tensor, vocab) -> tuple[Tensor, Tensor]:
                          f'got {int(y.min())} to {int(y.max())}')
     return x, y
 
-
+# %% ../../nbs/kit/01_loaders.ipynb #e314c7b6
 def device_dls(
     train,  # (x, y): inputs of shape (n, ...) and targets, int64 (n,) for classes or float32 (n, 1) for regression
     valid,  # (x, y) to validate on
