@@ -12,7 +12,7 @@ import torch
 # %% auto #0
 __all__ = ['sigmoid', 'tanh', 'relu', 'leaky_relu', 'elu', 'softplus', 'silu', 'gelu', 'softmax', 'log_softmax']
 
-# %% ../nbs/02_activations.ipynb #e293db22
+# %% ../nbs/02_activations.ipynb #f29ca190
 def _check(
     input,  # what an activation was given
 ):
@@ -26,7 +26,7 @@ def _check(
 def _minus_abs(
     input: torch.Tensor,  # any shape
 ) -> torch.Tensor:  # same shape, at most 0
-    "-|x|. Its slope at 0 is 1, and not the 0 of `-abs(x)`, so that formulas for the left side keep their slope at 0."
+    "-|x|, with slope 1 at 0 (`-abs(x)` has slope 0 there), so that formulas for the left side hold at 0 as well."
     return torch.where(input > 0, -input, input)
 
 # %% ../nbs/02_activations.ipynb #b813d662
@@ -41,13 +41,13 @@ def sigmoid(
     e = torch.exp(_minus_abs(input))
     return torch.where(input > 0, 1.0, e) / (1 + e)
 
-# %% ../nbs/02_activations.ipynb #6e51b073
+# %% ../nbs/02_activations.ipynb #9505e9fc
 def tanh(
     input: torch.Tensor,  # any shape, floating point
 ) -> torch.Tensor:  # same shape, between -1 and 1
     """The hyperbolic tangent, elementwise; equal to `torch.tanh`.
 
-    Raises `TypeError` unless `input` is a floating-point tensor. Source: LeCun, Bottou, Orr and Müller (1998), for its use.
+    Raises `TypeError` unless `input` is a floating-point tensor. Source: LeCun et al. (1998), for its use.
     """
     _check(input)
     e = torch.expm1(2 * _minus_abs(input))
@@ -134,7 +134,7 @@ def gelu(
         return input * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
     raise ValueError(f'expected approximate to be "none" or "tanh", given {approximate!r}')
 
-# %% ../nbs/02_activations.ipynb #720bffc2
+# %% ../nbs/02_activations.ipynb #a26d104f
 def _shifted(
     input: torch.Tensor,  # scores, any shape
     dim: int,  # dimension along which they compete
@@ -145,32 +145,33 @@ def _shifted(
         raise TypeError(f"expected dim to be an int, given {dim!r}")
     size = max(input.ndim, 1)
     if not -size <= dim < size:
-        raise ValueError(f"expected dim from {-size} to {size - 1} for a tensor of shape {tuple(input.shape)}, given {dim}")
+        shape = tuple(input.shape)
+        raise ValueError(f"expected dim from {-size} to {size - 1} for a tensor of shape {shape}, given {dim}")
     if input.numel() == 0:
         return input
     return input - input.amax(dim, keepdim=True).detach()
 
-# %% ../nbs/02_activations.ipynb #d51afd2d
+# %% ../nbs/02_activations.ipynb #0ec34c3a
 def softmax(
     input: torch.Tensor,  # scores, any shape, floating point
     dim: int,  # dimension along which the result sums to 1
 ) -> torch.Tensor:  # same shape, between 0 and 1
     """exp(x) divided by its sum along `dim`; equal to `torch.nn.functional.softmax`.
 
-    Raises `TypeError` unless `input` is a floating-point tensor and `dim` an int, `ValueError` if there is no such `dim`.
+    Raises `TypeError` unless `input` is a floating-point tensor and `dim` an int, `ValueError` if there is no such dim.
     Source: Bridle (1990).
     """
     weights = torch.exp(_shifted(input, dim))
     return weights / weights.sum(dim, keepdim=True)
 
-# %% ../nbs/02_activations.ipynb #2b4fc60f
+# %% ../nbs/02_activations.ipynb #2e000b7b
 def log_softmax(
     input: torch.Tensor,  # scores, any shape, floating point
     dim: int,  # dimension along which the exponentials of the result sum to 1
 ) -> torch.Tensor:  # same shape, at most 0
     """The logarithm of `softmax`, computed without it; equal to `torch.nn.functional.log_softmax`.
 
-    Raises `TypeError` unless `input` is a floating-point tensor and `dim` an int, `ValueError` if there is no such `dim`.
+    Raises `TypeError` unless `input` is a floating-point tensor and `dim` an int, `ValueError` if there is no such dim.
     Source: Blanchard, Higham and Higham (2021), for its accuracy.
     """
     shifted = _shifted(input, dim)
