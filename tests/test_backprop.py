@@ -326,8 +326,9 @@ WRONG = [
     ("04.2", lambda x, W, g: (g @ W, g.T @ x), "3 values"), ("04.2", lambda x, W, g: (g @ W.T, g.T @ x, g.sum(0)), "raises RuntimeError"),
     ("04.2", lambda x, W, g: (g @ W, g.T @ x, g.sum(1)), "gradient of b"),
     ("04.3", lambda v: v ** 2, "the value should be"), ("04.3", lambda v: math.sqrt(v.data), "2 values"),
-    ("04.4", lambda s, t: s.softmax(1).log(), "gradient of the scores"), ("04.4", lambda s, t: s.softmax(1)[range(len(t)), t], "should have shape"),
-    ("04.4", lambda s, t: s.sub_(1), "in place"),
+    ("04.4", lambda idx, g, words: torch.zeros(words, g.shape[1]), "the gradient of the table should be"),
+    ("04.4", lambda idx, g, words: torch.zeros(words).index_add_(0, idx, g.sum(1)), "should have shape (2, 1), yours has (2,)"),
+    ("04.4", lambda idx, g, words: torch.zeros(words, g.shape[1]).index_add_(0, idx, g.mul_(2)), "changes its argument g in place"),
     ("04.5", lambda f, x: 0.0, "the slope should be 6, yours is 0"), ("04.5", lambda f, x: f(x), "the slope should be"),
     ("04.6", lambda x, g: g, "should be"), ("04.6", lambda x, g: g.sum(1), "should have shape"),
 ]
