@@ -277,13 +277,13 @@ def read_progress(
         return {"version": PROGRESS_VERSION, "exercises": {}}
     return progress
 
-# %% ../../nbs/kit/04_exercises.ipynb #78ccfd8b
+# %% ../../nbs/kit/04_exercises.ipynb #cee64853
 def _note(id, **changes):
     "Change one exercise's entry; a function as a change gets the old value. Returns the entry, or None if it could not be saved."
     path = progress_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=10):
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=10):
             progress = read_progress(path)
             entry = {"right": False, "tries": 0, "hints": 0, "solved": None} | progress["exercises"].get(id, {})
             entry.update({name: change(entry[name]) if callable(change) else change for name, change in changes.items()})

@@ -114,9 +114,9 @@ def plot_losses(
     ax.legend()
     return ax
 
-# %% ../../nbs/kit/02_plots.ipynb #58f58080
-_ICONS = {"minus": "−", "fast-backward": "⏮", "step-backward": "◁", "play fa-flip-horizontal": "◀", "pause": "⏸", "play": "▶",
-          "step-forward": "▷", "fast-forward": "⏭", "plus": "+"}
+# %% ../../nbs/kit/02_plots.ipynb #823b29d0
+_ICONS = {"minus": "−", "fast-backward": "|◀", "step-backward": "◁", "play fa-flip-horizontal": "◀", "pause": "‖", "play": "▶",
+          "step-forward": "▷", "fast-forward": "▶|", "plus": "+"}
 
 
 class Player:

@@ -39,7 +39,7 @@ def atomic_write(
         Path(temporary).unlink(missing_ok=True)
         raise
 
-# %% ../../nbs/kit/03_results.ipynb #2a8f3438
+# %% ../../nbs/kit/03_results.ipynb #7714071f
 def read_ledger(
     path: str | Path,  # ledger file
 ) -> dict:  # {"version": 1, "chapters": {...}}
@@ -73,7 +73,7 @@ def update_ledger(
     "A context that yields the ledger in `path`, lets the caller change it, and writes it back; one process at a time."
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(str(path) + ".lock", timeout=30):
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=30):
         ledger = read_ledger(path)
         yield ledger
         write_ledger(path, ledger)
