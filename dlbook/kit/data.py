@@ -547,6 +547,15 @@ def _folder_name(name: str) -> str:
     remotes = REMOTES[name]
     return remotes[0].file.removesuffix('.tgz').removesuffix('.tar.gz') if len(remotes) == 1 else name
 
+
+def _fastai_folders() -> tuple[Path, Path]:
+    "fastai's folders for data and for archives; locked, since fastai writes its settings at first use, and not in one step."
+    from fastai.data.external import fastai_path
+    from filelock import FileLock
+    home = Path(os.environ.get('FASTAI_HOME', '~/.fastai')).expanduser()
+    home.mkdir(parents=True, exist_ok=True)
+    with FileLock(home / '.dlbook.lock'): return fastai_path('data'), fastai_path('archive')
+
 # %% ../../nbs/kit/00_data.ipynb #7927d056
 def fetch(
     name: str,  # mnist, fashion_mnist, cifar10, imagenette, imdb or tinyshakespeare
@@ -560,9 +569,8 @@ def fetch(
     unpacked = _folder_name(name)
     single_file = len(remotes) == 1 and not remotes[0].file.endswith(('.tgz', '.tar.gz'))
     if found := _local(unpacked): return _verified(found, remotes[0]) if single_file else found
-    from fastai.data.external import fastai_path
     from filelock import FileLock
-    data, archives = fastai_path('data'), fastai_path('archive')
+    data, archives = _fastai_folders()
     target = data / unpacked
     for folder in (data, archives): folder.mkdir(parents=True, exist_ok=True)
     # fastai itself locks a file of this name while it downloads, so the two wait for each other.
