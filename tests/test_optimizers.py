@@ -247,7 +247,7 @@ def test_runs_on_a_gpu(name):
 def test_fastai_trains_with_ours():
     from dlbook.kit.data import iris
     from fastai.optimizer import OptimWrapper
-    from fastai.learner import Learner
+    from fastai.vision.all import Learner
     learn = Learner(iris().standardized().dls(bs=16, device="cpu"), nn.Linear(4, 3), opt_func=partial(OptimWrapper, opt=AdamW))
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(5, 0.1)
     assert learn.validate()[0] < 0.4 and learn.opt.hypers[0]["mom"] == pytest.approx(0.95, abs=0.01)
