@@ -1,10 +1,12 @@
 "Runs that are killed and go on end with the same bits; what is broken is told; a NaN stops the run and is traced to its origin."
 import hashlib
+import io
 import json
 import os
+import pickle
 import random
+import re
 import shutil
-import signal
 import subprocess
 import sys
 import warnings
@@ -373,8 +375,6 @@ class Harmful:
 
 
 def foreign(kind, folder):
-    import io
-    import pickle
     content, path = io.BytesIO(), folder / 'x'
     if kind == 'pickle': pickle.dump({'format': Harmful()}, content)
     elif kind == 'object': torch.save({'format': 'dlbook checkpoint', 'version': 1, 'model': Harmful()}, content)
@@ -510,7 +510,6 @@ def test_a_changed_run_is_refused_with_what_differs(run, name):
     learn = make_learner(**kwargs)
     if change: change(learn)
     with pytest.raises(CheckpointError, match='is of another run') as error: fit(learn, Checkpoints(folder, resume=True))
-    import re
     assert re.search(message, str(error.value)), str(error.value)
     assert 'with the same differences' in str(error.value) and 'Exception occured' not in str(error.value)
 

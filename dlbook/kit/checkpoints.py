@@ -35,7 +35,7 @@ with warnings.catch_warnings():
 __all__ = ['CheckpointError', 'checkpoints', 'write_checkpoint', 'read_checkpoint', 'Checkpoints', 'NotFiniteError',
            'first_broken_layer', 'StopOnNaN']
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #186fec76
+# %% ../../nbs/kit/07_checkpoints.ipynb #0eccbe63
 class CheckpointError(ValueError):
     "A checkpoint that cannot be written, read, or used for this run; the message says why."
     def __str__(self) -> str: return self.message  # fastai puts words of its own before the messages of callbacks
@@ -46,7 +46,7 @@ class CheckpointError(ValueError):
 
 
 def _plain(value, where: str):
-    "`value` as tensors, numbers, strings and plain containers; `CheckpointError` naming `where` if it is more than that."
+    "`value` as tensors, numbers, strings and plain containers, or `CheckpointError` naming `where` if it is more."
     if value is None or type(value) in (bool, int, float, str): return value
     if isinstance(value, np.generic): return value.item()
     if isinstance(value, np.ndarray): return value.tolist()
@@ -59,8 +59,8 @@ def _plain(value, where: str):
         if not all(type(k) in (str, int) for k in value):
             raise CheckpointError(f'{where}: expected a dictionary with strings or whole numbers as keys')
         return {k: _plain(v, f'{where}[{k!r}]') for k, v in value.items()}
-    raise CheckpointError(f'{where}: expected tensors, numbers, strings, lists and dictionaries, which can be read back '
-                          f'safely, got {type(value).__name__}')
+    raise CheckpointError(f'{where}: expected tensors, numbers, strings, lists and dictionaries, which can be read '
+                          f'back safely, got {type(value).__name__}')
 
 
 def _same(a, b) -> bool:
@@ -73,7 +73,7 @@ def _same(a, b) -> bool:
     if isinstance(a, dict): return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
     return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #61c61765
+# %% ../../nbs/kit/07_checkpoints.ipynb #2a2dbd13
 _NAME = re.compile(r'checkpoint-(\d{6,})-([0-9a-f]{16})\.pt')
 _FORMAT, _VERSION = 'dlbook checkpoint', 1
 
@@ -82,8 +82,11 @@ def checkpoints(
     folder: str | Path,  # where a run saves
 ) -> list[Path]:  # from the oldest to the newest
     "The checkpoints in `folder`, by their names; whether they can be read is not looked at."
-    found = [(int(match[1]), path) for path in Path(folder).glob('checkpoint-*.pt') if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    found = [path for path in Path(folder).glob('checkpoint-*.pt') if _NAME.fullmatch(path.name)]
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> int: return int(_NAME.fullmatch(path.name)[1])
 
 
 class _Hashed:
@@ -95,13 +98,13 @@ class _Hashed:
         self.sha.update(data)
         return self.file.write(data)
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #de86f35e
+# %% ../../nbs/kit/07_checkpoints.ipynb #583e0040
 def write_checkpoint(
     folder: str | Path,  # where to; made if it does not exist
     number: int,  # the checkpoint's place in the order
     state: dict,  # tensors and plain containers
 ) -> Path:  # the new file
-    """Write `state` to a new file of `folder` that is there in full or not at all, also if the process is killed meanwhile.
+    """Write `state` to a new file of `folder` that is there in full or not at all, even if the process is killed.
 
     Raises `CheckpointError` if `state` holds what could not be read back, and `OSError` if the file cannot be written.
     """
@@ -186,7 +189,7 @@ def _set_random_state(state: dict):
         for i, one in enumerate(state.get('cuda', [])[:torch.cuda.device_count()]): torch.cuda.set_rng_state(one, i)
     if torch.backends.mps.is_available() and 'mps' in state: torch.mps.set_rng_state(state['mps'])
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #404ef998
+# %% ../../nbs/kit/07_checkpoints.ipynb #bff4adfb
 def _generator_state(generator):
     "The state of one generator: torch's, Python's or NumPy's."
     if isinstance(generator, torch.Generator): return generator.get_state()
@@ -205,7 +208,8 @@ def _loader_generators(loader) -> dict:
     owners = {'': loader, 'sampler.': getattr(loader, 'sampler', None)}
     found = {f'{prefix}{name}': vars(owner).get(name) for prefix, owner in owners.items() if hasattr(owner, '__dict__')
              for name in ('rng', 'generator')}
-    return {name: g for name, g in found.items() if isinstance(g, (torch.Generator, random.Random, np.random.Generator))}
+    kinds = (torch.Generator, random.Random, np.random.Generator)
+    return {name: g for name, g in found.items() if isinstance(g, kinds)}
 
 
 def _loader_state(loader) -> dict:
@@ -214,13 +218,15 @@ def _loader_state(loader) -> dict:
 
 
 def _set_loader_state(loader, state: dict):
-    for name, generator in _loader_generators(loader).items(): _set_generator_state(generator, state['generators'][name])
+    for name, generator in _loader_generators(loader).items():
+        _set_generator_state(generator, state['generators'][name])
     if state['epoch'] is not None: loader.epoch = state['epoch']
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #d87dd5c2
+# %% ../../nbs/kit/07_checkpoints.ipynb #af2dec2f
 def _optimizer_state(opt) -> dict:
     "What a fastai optimizer, or a wrapped one of torch, remembers."
-    if isinstance(opt, Lookahead): return {'inner': _optimizer_state(opt.opt), 'count': opt.count, 'slow': opt.slow_weights}
+    if isinstance(opt, Lookahead):
+        return {'inner': _optimizer_state(opt.opt), 'count': opt.count, 'slow': opt.slow_weights}
     if isinstance(opt, Optimizer):
         return {'hypers': list(opt.hypers), 'state': [opt.state[p] for group in opt.param_lists for p in group]}
     return {'torch': opt.state_dict()}
@@ -244,12 +250,13 @@ def _set_optimizer_state(opt, state: dict):
     else:
         opt.load_state_dict(state['torch'])
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #4695e7fd
+# %% ../../nbs/kit/07_checkpoints.ipynb #88632103
 def _model_state(model: nn.Module) -> dict:
     "The state dict, the buffers that it leaves out, and the gradients: None, True for zeros, or the tensor."
     state = model.state_dict()
     buffers = {name: b for name, b in model.named_buffers() if name not in state}
-    grads = {name: None if p.grad is None else p.grad if bool(p.grad.any()) else True for name, p in model.named_parameters()}
+    grads = {name: None if p.grad is None else p.grad if bool(p.grad.any()) else True
+             for name, p in model.named_parameters()}
     return {'model': dict(state), 'buffers': buffers, 'gradients': grads}
 
 
@@ -291,7 +298,7 @@ def _callback_state(learn: Learner) -> dict:
         found[cb.name] = attributes
     return found
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #d8c67fe5
+# %% ../../nbs/kit/07_checkpoints.ipynb #8a3d6f6e
 def _named(thing) -> str:
     "A function's or an object's name, also if it is wrapped in `partial`."
     thing = getattr(thing, 'func', thing) if not isinstance(thing, nn.Module) else thing
@@ -309,8 +316,7 @@ def _optimizer_signature(opt, hypers: list, first: bool, scheduled: set) -> dict
     inner, names = opt, []
     while inner is not None:
         names.append(type(inner).__name__)
-        steps = getattr(inner, 'cbs', None) if isinstance(inner, Optimizer) and not isinstance(inner, Lookahead) else None
-        if steps: names += [_named(step) for step in steps]
+        if isinstance(inner, Optimizer) and not isinstance(inner, Lookahead): names += map(_named, inner.cbs)
         inner = vars(inner).get('opt') if not isinstance(inner, torch.optim.Optimizer) else None
     # A later fit that was skipped has left no traces in the other hyper-parameters.
     kept = [{k: v for k, v in h.items() if k not in scheduled and (first or k in ('lr', 'wd'))} for h in hypers]
@@ -338,7 +344,7 @@ def _signature(learn: Learner, hypers: list, first: bool) -> dict:
                  'weights': shapes, 'trained': {k: p.requires_grad for k, p in learn.model.named_parameters()}}
     return _plain(signature, 'signature')
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #d1d11ef9
+# %% ../../nbs/kit/07_checkpoints.ipynb #805bb29f
 def _differences(saved, now, where: str = '') -> list[str]:
     "Where two signatures differ, in words."
     if isinstance(saved, dict) and isinstance(now, dict):
@@ -357,18 +363,20 @@ def _differences(saved, now, where: str = '') -> list[str]:
 
 def _short(value) -> str:
     if isinstance(value, list) and value and all(isinstance(v, list) and len(v) == 21 for v in value):
-        return 'from {:.4g} over {:.4g} to {:.4g}'.format(value[-1][0], max(value[-1], key=abs), value[-1][-1])  # a schedule
+        points = value[-1]  # a schedule of the last group of weights
+        return f'from {points[0]:.4g} over {max(points, key=abs):.4g} to {points[-1]:.4g}'
     text = str(value)
     return text if len(text) <= 80 else text[:77] + '…'
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #30b106af
+# %% ../../nbs/kit/07_checkpoints.ipynb #94d24023
 class Checkpoints(Callback):
     """Saves the whole state of a run to `folder` before the first epoch and after each one, and goes on from there.
 
-    With `resume=True` a run that finds checkpoints in `folder` goes on from the newest that can be read and fits, with a
-    warning for each that cannot; without any it begins at the beginning. So a script is started again with the command that it
-    was started with. Raises `CheckpointError` if `folder` holds checkpoints and `resume` is False (nothing is overwritten), and
-    if none of them can be used, with the reasons. Use it with `fit` and all that calls it (`fit_one_cycle`, `fine_tune`, ...).
+    With `resume=True` a run that finds checkpoints in `folder` goes on from the newest that can be read and fits, with
+    a warning for each that cannot; without any it begins at the beginning. So a script is started again with the
+    command that it was started with. Raises `CheckpointError` if `folder` holds checkpoints and `resume` is False
+    (nothing is overwritten), and if none of them can be used, with the reasons. Use it with `fit` and all that calls it
+    (`fit_one_cycle`, `fine_tune`, ...).
     """
     order = 200  # after all others
 
@@ -379,7 +387,8 @@ class Checkpoints(Callback):
         keep: int = 2,  # how many to keep; the one before the newest serves if the newest is damaged
         generators=(),  # generators of your own whose state counts too: of torch, `random.Random`, or NumPy
     ):
-        if not isinstance(keep, int) or keep < 1: raise ValueError(f'expected keep to be a whole number above 0, got {keep!r}')
+        if not isinstance(keep, int) or keep < 1:
+            raise ValueError(f'expected keep to be a whole number above 0, got {keep!r}')
         self.folder, self.resume, self.keep, self.generators = Path(folder), bool(resume), keep, tuple(generators)
         for g in self.generators:
             if not isinstance(g, (torch.Generator, random.Random, np.random.Generator)):
@@ -456,7 +465,7 @@ class Checkpoints(Callback):
         for rest in self.folder.glob('.checkpoint-*.tmp'): rest.unlink(missing_ok=True)
         self._saved, reasons = None, []
         for path in reversed(paths):
-            self._number = max(self._number, int(_NAME.fullmatch(path.name)[1]))
+            self._number = max(self._number, _number(path))
             try:
                 saved = read_checkpoint(path)
                 if saved['fit'] == self._fit: self._compare(path, saved)
@@ -492,7 +501,8 @@ class Checkpoints(Callback):
                  'generators': [_generator_state(g) for g in self.generators]}
         self._number += 1
         write_checkpoint(self.folder, self._number, state)
-        for path in [p for p in checkpoints(self.folder) if p not in self._bad][:-self.keep]: path.unlink(missing_ok=True)
+        mine = [path for path in checkpoints(self.folder) if path not in self._bad]
+        for path in mine[:-self.keep]: path.unlink(missing_ok=True)
 
     def _restore(self):
         saved, self._saved, n = self._saved, None, self.n_epoch
@@ -502,7 +512,8 @@ class Checkpoints(Callback):
         _set_model_state(self.learn.model, saved)
         _set_optimizer_state(self.opt, saved['optimizer'])
         if saved['loss']: self.learn.loss_func.load_state_dict(saved['loss'])
-        if saved['recorder'] and hasattr(self.learn, 'recorder'): _set_recorder_state(self.learn.recorder, saved['recorder'])
+        if saved['recorder'] and hasattr(self.learn, 'recorder'):
+            _set_recorder_state(self.learn.recorder, saved['recorder'])
         if saved['scaler']: self.learn.scaler.load_state_dict(saved['scaler'])
         by_name = {cb.name: cb for cb in self.learn.cbs}
         for name, state in saved['callbacks'].items():
@@ -512,9 +523,12 @@ class Checkpoints(Callback):
         for generator, state in zip(self.generators, saved['generators']): _set_generator_state(generator, state)
         _set_random_state(saved['random'])
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #ddf16024
+# %% ../../nbs/kit/07_checkpoints.ipynb #12fa8df7
 class NotFiniteError(FloatingPointError):
-    "Raised by `StopOnNaN`: `step`, `what` broke ('input', 'target', 'weights', 'gradients', 'layer', 'loss'), and in which `layer`."
+    """Raised by `StopOnNaN`, with the `step`, `what` broke, and the name of the `layer` in which it did, if any.
+
+    `what` is 'input', 'target', 'weights', 'gradients', 'layer' or 'loss'.
+    """
     def __str__(self) -> str: return self.message  # fastai puts words of its own before the messages of callbacks
 
     def __init__(self, message: str, step: int, what: str, layer: str | None = None):
@@ -552,12 +566,12 @@ def _layer_name(model: nn.Module, name: str) -> str:
     "A layer in words, for instance \"'2' (Linear)\"."
     return f"'{name}' ({type(model.get_submodule(name)).__name__})" if name else f'the model ({type(model).__name__})'
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #8a0971dc
+# %% ../../nbs/kit/07_checkpoints.ipynb #5659701d
 def first_broken_layer(
     model: nn.Module,  # the network, in the mode (training or not) in which it broke
     *inputs: Tensor,  # the batch, as the model gets it
-) -> tuple[str, str, str, float] | None:  # layer's name, 'layer' or 'before', finding, largest input; None if all is finite
-    "The first layer, in the order of computation, that gives a value which is not finite. The model stays as it is."
+) -> tuple[str, str, str, float] | None:  # name of the layer, 'layer' or 'before' it, finding, largest input
+    "The first layer, in the order of computation, whose result is not finite, or None. The model stays as it is."
     found = []
 
     def entered(name):
@@ -602,34 +616,35 @@ def _replayed(states: list):
     try: yield
     finally: put(before)
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #da30b22b
+# %% ../../nbs/kit/07_checkpoints.ipynb #d1c01af0
 _LOWER = ('Try a learning rate ten times lower (it is {lr:.3g}), a warmup (fit_one_cycle), or GradientClip(1.0).')
 _ADVICE = {
-    'input': 'Clean the data: find these samples, then drop them or fill in the missing values, and scale what is huge.',
+    'input': 'Clean the data: find these samples, drop them or fill in the missing values, and scale what is huge.',
     'target': 'Clean the data: find these samples and drop them, or correct their targets.',
     'weights': 'The last step was too long. ' + _LOWER,
-    'gradients': 'The loss is finite but its derivative is not: look for a square root, a norm or a logarithm at 0, a division '
-                 'by 0, or an exponential of a large number on the way back to this weight, and add a small constant there. '
-                 'If the weights are large: ' + _LOWER[0].lower() + _LOWER[1:],
+    'gradients': 'The loss is finite but its derivative is not: look for a square root, a norm or a logarithm at 0, a '
+                 'division by 0, or an exponential of a large number on the way back to this weight, and add a small '
+                 'constant there. If the weights are large: ' + _LOWER[0].lower() + _LOWER[1:],
     'grown': 'The steps are too long. ' + _LOWER,
-    'huge': 'Numbers grow from layer to layer. Scale the inputs, initialize for the activation in use, or normalize between the '
-            'layers (batch or layer normalization). In float16 nothing above 65504 fits: use to_bf16. ' + _LOWER,
-    'layer': 'What goes into this layer is not huge, so look at what it computes: an exponential, a division by 0, or the '
-             'logarithm or root of what is not positive. Bound its input, for instance by normalization, or add a small '
-             'constant. If the weights before it have grown: ' + _LOWER[0].lower() + _LOWER[1:],
+    'huge': 'Numbers grow from layer to layer. Scale the inputs, initialize for the activation in use, or normalize '
+            'between the layers (batch or layer normalization). In float16 nothing above 65504 fits: use to_bf16. '
+            + _LOWER,
+    'layer': 'What goes into this layer is not huge, so look at what it computes: an exponential, a division by 0, or '
+             'the logarithm or root of what is not positive. Bound its input, for instance by normalization, or add a '
+             'small constant. If the weights before it have grown: ' + _LOWER[0].lower() + _LOWER[1:],
     'loss': 'The output of the model is finite, the loss is not: use a loss that takes logits (cross-entropy, binary '
-            'cross-entropy with logits) instead of a logarithm of probabilities that can be 0, and look for classes or targets '
-            'outside their range.',
+            'cross-entropy with logits) instead of a logarithm of probabilities that can be 0, and look for classes or '
+            'targets outside their range.',
 }
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #3b584b1d
+# %% ../../nbs/kit/07_checkpoints.ipynb #254ea61a
 class StopOnNaN(Callback):
     """Stops the training at the first step whose loss, or with `gradients` one of whose gradients, is not finite.
 
-    Raises `NotFiniteError`, whose message says the step, what broke first (input, target, weights, gradients, the activations of
-    which layer, or the loss), and what to try. The weights are then those before this step. A loss in validation is looked at
-    too. With a gradient scaler (float16) gradients are not looked at: the scaler skips such steps and lowers the scale. Looking costs one wait
-    for the device a step, and with `gradients` a pass over them.
+    Raises `NotFiniteError`, whose message says the step, what broke first (input, target, weights, gradients, the
+    activations of which layer, or the loss), and what to try. The weights are then those before this step. A loss in
+    validation is looked at too. With a gradient scaler (float16) gradients are not looked at: the scaler skips such
+    steps and lowers the scale. Looking costs one wait for the device a step, and with `gradients` a pass over them.
     """
     order = 12  # after mixed precision has left its context, and after clipping
 
@@ -657,12 +672,12 @@ class StopOnNaN(Callback):
         scaler = getattr(self.learn, 'scaler', None)
         if scaler is not None and scaler.is_enabled(): return
         grads = {name: p.grad for name, p in self.learn.model.named_parameters() if p.grad is not None}
-        if not grads or _finite(torch.stack(torch._foreach_norm([g.float() for g in grads.values()], float('inf')))): return
+        if not grads or _finite(torch.stack([g.detach().abs().max() for g in grads.values() if g.numel()])): return
         name = [name for name, g in grads.items() if not _finite(g)][-1]
-        layer = name.rpartition('.')[0]
-        self._raise('gradients', f'the loss is {float(self.learn.loss.detach().mean()):.4g}, but the gradient of {name}, in the layer '
-                    f'{_layer_name(self.learn.model, layer)}, has {_count(grads[name])} (the last such layer; on the way back '
-                    f'from the loss it comes first)', layer)
+        layer, loss = name.rpartition('.')[0], float(self.learn.loss.detach().mean())
+        self._raise('gradients', f'the loss is {loss:.4g}, but the gradient of {name}, in the layer '
+                    f'{_layer_name(self.learn.model, layer)}, has {_count(grads[name])} (of the broken gradients the '
+                    f'one nearest to the loss)', layer)
 
     def _raise(self, what: str, finding: str, layer: str | None = None, advice: str | None = None):
         kind = 'Training' if self.training else 'Validation'
@@ -678,16 +693,16 @@ class StopOnNaN(Callback):
                 rows = sorted({i for t in _tensors(list(batch)) if t.dim()
                                for i in (~torch.isfinite(t)).reshape(len(t), -1).any(1).nonzero()[:, 0].tolist()})
                 some = ', '.join(map(str, rows[:8])) + (', …' if len(rows) > 8 else '')
-                self._raise(what, f'the {what} itself has {_count(*batch)}, in {len(rows)} of {len(batch[0])} samples of the '
-                            f'batch ({some})')
+                self._raise(what, f'the {what} itself has {_count(*batch)}, in {len(rows)} of {len(batch[0])} samples '
+                            f'of the batch ({some})')
         model = self.learn.model
         states = dict(model.named_parameters())
         if not self.training: states.update(model.named_buffers())
         for name, tensor in states.items():
             if _finite(tensor): continue
             layer = name.rpartition('.')[0]
-            self._raise('weights', f'{name}, in the layer {_layer_name(model, layer)}, has {_count(tensor)}: the weights broke '
-                        'before this batch', layer)
+            self._raise('weights', f'{name}, in the layer {_layer_name(model, layer)}, has {_count(tensor)}: the '
+                        'weights broke before this batch', layer)
         self._search(model)
 
     def _search(self, model: nn.Module):
@@ -695,13 +710,16 @@ class StopOnNaN(Callback):
         with _replayed(self._random), getattr(precision, 'autocast', None) or nullcontext():
             found = first_broken_layer(model, *self.xb)
         if found is None:
-            self._raise('loss', f'the loss is {float(self.learn.loss.detach().mean())}, while all layers are finite; the largest output '
-                        f'is {_largest(self.pred):.3g}')
+            loss = float(self.learn.loss.detach().mean())
+            self._raise('loss', f'the loss is {loss}, while all layers are finite; the largest output is '
+                        f'{_largest(self.pred):.3g}')
         name, place, detail, largest = found
         now = {n: _largest(p) for n, p in model.named_parameters()}
         grown = [f'{n} grew from {self._start[n]:.3g} to {v:.3g}' for n, v in sorted(now.items(), key=lambda nv: -nv[1])
                  if v > 10 * max(self._start.get(n, v), 0.1)][:3]
-        text = (f'the activations of the layer {_layer_name(model, name)} broke first: {detail}' if place == 'layer' else
-                f'an operation before the layer {_layer_name(model, name)}, which is not a layer, broke first: into it come {detail}')
+        text = (f'the activations of the layer {_layer_name(model, name)} broke first: {detail}'
+                if place == 'layer' else
+                f'an operation before the layer {_layer_name(model, name)}, which is not a layer, broke first: what '
+                f'comes into that layer has {detail}')
         self._raise('layer', text + (f'; since the start {", ".join(grown)}' if grown else ''), name,
                     'grown' if grown else 'huge' if largest > 1e4 else 'layer')
