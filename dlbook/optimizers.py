@@ -97,9 +97,9 @@ class SGD(Optimizer):
             g = g.add(state["momentum_buffer"], alpha=momentum) if nesterov else state["momentum_buffer"]
         p.sub_(g, alpha=lr)
 
-# %% ../nbs/05_optimizers.ipynb #859b8bfb
+# %% ../nbs/05_optimizers.ipynb #b72ec374
 class RMSprop(Optimizer):
-    "Each weight's step is divided by the running size of its gradient (Tieleman and Hinton 2012). As `torch.optim.RMSprop`."
+    "Divides by the running size of each weight's gradient (Tieleman and Hinton 2012). As `torch.optim.RMSprop`."
 
     def __init__(
         self,
@@ -116,7 +116,8 @@ class RMSprop(Optimizer):
 
     def update(self, p, g, state, lr, alpha, eps, weight_decay, momentum, centered):
         "One step of one parameter `p` with the gradient `g`."
-        if not state: state.update({name: torch.zeros_like(p) for name in ("square_avg", "grad_avg", "momentum_buffer")})
+        if not state:
+            state.update({name: torch.zeros_like(p) for name in ("square_avg", "grad_avg", "momentum_buffer")})
         if weight_decay: g = g + weight_decay * p
         square = state["square_avg"].mul_(alpha).addcmul_(g, g, value=1 - alpha)
         if centered: square = square - state["grad_avg"].lerp_(g, 1 - alpha).square()
