@@ -250,7 +250,7 @@ import dlbook.kit.checkpoints as module
 def train(folder, die=None, seed=0):
     if die is not None: die_inside_saving(*die)
     learn = make_learner(seed=seed)
-    learn.fit_one_cycle(20, 0.05, cbs=Checkpoints(folder, resume=True))
+    learn.fit_one_cycle(16, 0.05, cbs=Checkpoints(folder, resume=True))
     state = b"".join(t.numpy().tobytes() for t in [*learn.model.state_dict().values(), *learn.recorder.losses])
     (folder / "done").write_text(hashlib.sha256(state).hexdigest())
 
@@ -512,6 +512,15 @@ def test_a_changed_run_is_refused_with_what_differs(run, name):
     with pytest.raises(CheckpointError, match='is of another run') as error: fit(learn, Checkpoints(folder, resume=True))
     assert re.search(message, str(error.value)), str(error.value)
     assert 'with the same differences' in str(error.value) and 'Exception occured' not in str(error.value)
+
+
+def test_what_a_killed_process_left_is_removed(run, capsys):
+    folder, _ = run
+    old = checkpoints(folder)[0]
+    shutil.copy(old, folder / re.sub(r'-\d+-', '-000001-', old.name))  # killed after a save, before the older one was removed
+    (folder / '.checkpoint-x.tmp').write_bytes(b'half')
+    make_learner().fit_one_cycle(4, 0.05, cbs=Checkpoints(folder, resume=True))
+    assert len(checkpoints(folder)) == 2 and len(list(folder.iterdir())) == 2
 
 
 def test_keep_and_arguments(tmp_path):

@@ -368,7 +368,7 @@ def _short(value) -> str:
     text = str(value)
     return text if len(text) <= 80 else text[:77] + '…'
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #94d24023
+# %% ../../nbs/kit/07_checkpoints.ipynb #4205321a
 class Checkpoints(Callback):
     """Saves the whole state of a run to `folder` before the first epoch and after each one, and goes on from there.
 
@@ -479,6 +479,7 @@ class Checkpoints(Callback):
             break
         if reasons and self._saved is None:
             raise CheckpointError(f'no checkpoint in {self.folder} can be used:\n' + '\n'.join(reasons))
+        if self._saved is not None: self._prune()  # the process may have been killed before it could
         for reason in reasons: warnings.warn(f'{reason}. Going on from {self.resumed_from.name}', stacklevel=2)
 
     def _compare(self, path: Path, saved: dict):
@@ -501,6 +502,9 @@ class Checkpoints(Callback):
                  'generators': [_generator_state(g) for g in self.generators]}
         self._number += 1
         write_checkpoint(self.folder, self._number, state)
+        self._prune()
+
+    def _prune(self):
         mine = [path for path in checkpoints(self.folder) if path not in self._bad]
         for path in mine[:-self.keep]: path.unlink(missing_ok=True)
 
