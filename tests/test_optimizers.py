@@ -220,11 +220,19 @@ def test_lr_find_leaves_everything_as_it_was(make):
     assert rates[1] / rates[0] == pytest.approx((10 / 1e-7) ** (1 / 39))
 
 
+def test_lr_find_gives_the_running_mean_of_the_loss():
+    model, values = Away(), [1.0, 5.0, 2.0]
+    batches = [(torch.tensor([10 - v]), None) for v in values]
+    _, losses = lr_find(model, lambda error, _: error.mean(), batches, SGD(model.parameters()), start=1e-30, end=1e-29, steps=5, stop=100)
+    assert losses == pytest.approx(find("05.3").reference(torch.tensor(values + values[:2]), 0.98).tolist(), rel=1e-5)
+
+
 def test_lr_find_stops_at_an_explosion_and_restores_after_an_error():
     model, opt = Away(), None
     opt = SGD(model.parameters(), lr=0.1)
     rates, losses = lr_find(model, lambda error, _: error.square().mean(), [(torch.zeros(1), None)], opt, start=2.0, end=1e6)
-    assert len(rates) < 20 and all(map(math.isfinite, losses))
+    assert all(map(math.isfinite, losses)) and losses[-1] > 4 * min(losses[:-1]) and len(rates) == len(losses)
+    assert all(loss <= 4 * min(losses[:i + 1]) for i, loss in enumerate(losses[:-1]))
     with pytest.raises(ValueError, match="expected mini-batches with a finite loss, given none"): lr_find(model, None, [], opt)
     def broken(error, _):
         if opt.param_groups[0]["lr"] > 1e-3: raise KeyError("broken")

@@ -87,7 +87,7 @@ exercise("05.3", "the running mean", running_mean, outputs=("the mean",),
                    (lambda values, beta: values.cumsum(0) / torch.arange(1, len(values) + 1), "That is the plain mean of all values so far; the running mean forgets."),
                    (lambda values, beta: running_mean(values, 1 - beta), "It looks as if the shares are swapped: the old mean is kept with beta.")])
 
-# %% ../../nbs/solutions/05_optimizers.ipynb #fd5de4bf
+# %% ../../nbs/solutions/05_optimizers.ipynb #50c201d9
 def amsgrad_step(
     p,  # weights, any shape
     g,  # gradient, the same shape
@@ -102,7 +102,7 @@ def amsgrad_step(
     v_max = torch.maximum(v_max, v)
     return p - lr * (m / (1 - 0.9 ** t)) / ((v_max / (1 - 0.999 ** t)).sqrt() + 1e-8), m, v, v_max
 
-
+# %% ../../nbs/solutions/05_optimizers.ipynb #df26d19c
 def _adam_step(p, g, m, v, v_max, t, lr):
     _, m, v, v_max = amsgrad_step(p, g, m, v, v_max, t, lr)
     return p - lr * (m / (1 - 0.9 ** t)) / ((v / (1 - 0.999 ** t)).sqrt() + 1e-8), m, v, v_max
@@ -122,7 +122,7 @@ def _old_max(p, g, m, v, v_max, t, lr):
     _, m, new_v, new_max = amsgrad_step(p, g, m, v, v_max, t, lr)
     return p - lr * (m / (1 - 0.9 ** t)) / ((v_max / (1 - 0.999 ** t)).sqrt() + 1e-8), m, new_v, new_max
 
-
+# %% ../../nbs/solutions/05_optimizers.ipynb #9222a2c3
 def _adam_states(rng):
     cases = []
     for shape, t in [((2,), 3), ((1,), 10), ((3, 2), 50)]:
