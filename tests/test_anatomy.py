@@ -192,6 +192,15 @@ def test_exported_cells_fit_on_a_screen(path):
         assert all(part.end_lineno - part.lineno < 46 for part in node.body), text[:200]
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.parent.name == "kit"], ids=lambda p: p.stem)
+def test_imports_stand_alone(path):
+    "nbdev runs cells with imports when it builds the kit's pages, and nothing else: other code beside them would fail there."
+    for cell in code(path):
+        if re.search(r"^#\| *(export|default_exp)", source(cell), re.MULTILINE): continue
+        kinds = {isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(source(cell)).body}
+        assert len(kinds) <= 1, source(cell)[:200]
+
+
 MODULES = sorted(directive_[0] for p in NOTEBOOKS for c in code(p) for directive_ in [re.findall(r"^#\| *default_exp +(\S+)", source(c))] if directive_)
 
 
