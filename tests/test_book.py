@@ -24,6 +24,29 @@ def test_chapter_runs_and_keeps_its_promises(path, tmp_path):
     assert all(map(runner.in_band, here))
 
 
+MOVE_EVERY_CONTROL = """
+import gc, ipywidgets
+panels = [thing for thing in gc.get_objects() if isinstance(thing, ipywidgets.interactive)]
+assert panels, "no interactive picture was found"
+for panel in panels:
+    for control in panel.children[:-1]:
+        for value in (control.min, control.max): control.value = value
+    panel.f(**panel.kwargs)  # raises what the panel itself would only show
+"""
+
+
+@pytest.mark.parametrize("path", [p for p in CHAPTERS if "interactive(" in p.read_text(encoding="utf-8")], ids=lambda p: p.stem)
+def test_controls_still_work_after_the_last_cell(path, tmp_path, monkeypatch):
+    "A reader moves a slider when the whole chapter has run: its picture must not depend on names that later cells reuse."
+    import nbformat
+    from nbclient import NotebookClient
+    for name, value in {"DLBOOK_LEDGER": tmp_path / "ledger.json", "DLBOOK_PROGRESS": tmp_path / "progress.json"}.items(): monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("DLBOOK_STILL", raising=False)
+    nb = nbformat.read(path, as_version=4)
+    nb.cells.append(nbformat.v4.new_code_cell(MOVE_EVERY_CONTROL))
+    NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+
+
 @pytest.mark.parametrize("path", OTHERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_kit_and_solutions_run(path, tmp_path):
     run, = runner.run_chapters([runner.read_chapter(path)], out=tmp_path)
