@@ -409,18 +409,20 @@ def test_lab_starts_a_server_that_answers_and_ends(book, dlbook):
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         port = probe.getsockname()[1]
-    process = dlbook('lab', 'mine', '--no-browser', '--port', str(port), wait=False, stderr=subprocess.STDOUT)
-    url = f'http://127.0.0.1:{port}/api'
+    process = dlbook('lab', 'mine', '--no-browser', '--port', str(port), wait=False, stderr=subprocess.STDOUT, env={'JUPYTER_TOKEN': 'secret'})
 
-    def answer():
+    def answer(path='api'):
         assert process.poll() is None, process.stdout.read()
         try:
-            with urllib.request.urlopen(url, timeout=5) as response:
+            with urllib.request.urlopen(f'http://127.0.0.1:{port}/{path}?token=secret', timeout=5) as response:
                 return json.load(response)
         except OSError:
             return None
 
     assert 'version' in wait_for(answer, 60)
+    notebook = answer('lab/api/settings/@jupyterlab/notebook-extension:tracker')['schema']['properties']
+    assert notebook['codeCellConfig']['default']['lineWrap'] is True, 'captions would be cut off'
+    assert answer('lab/api/settings/@jupyterlab/apputils-extension:notification')['schema']['properties']['fetchNews']['default'] == 'false'
     tree = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
     process.terminate()
     process.communicate(timeout=30)

@@ -284,7 +284,37 @@ def _free_port(first):
                 continue
     _quit(f'no free port from {first} to {first + 99}')
 
-# %% ../../nbs/kit/06_cli.ipynb #cabe0a72
+# %% ../../nbs/kit/06_cli.ipynb #135d4c6e
+_LAB_DEFAULTS = {
+    '@jupyterlab/notebook-extension:tracker': {'codeCellConfig': {'lineNumbers': False, 'lineWrap': True}},
+    '@jupyterlab/apputils-extension:notification': {'fetchNews': 'false', 'checkForUpdates': False},
+}
+
+
+def _lab_defaults(folder):
+    "Write the defaults below `folder`; what JUPYTER_CONFIG_PATH must be for JupyterLab to find them."
+    config = folder.resolve() / '.dlbook-lab'
+    (config / 'labconfig').mkdir(parents=True, exist_ok=True)
+    results.atomic_write(config / 'labconfig' / 'default_setting_overrides.json', json.dumps(_LAB_DEFAULTS, indent=1) + '\n')
+    return os.pathsep.join(filter(None, [str(config), os.environ.get('JUPYTER_CONFIG_PATH')]))
+
+# %% ../../nbs/kit/06_cli.ipynb #1966649f
+def _start_lab(folder, browser, port):
+    "JupyterLab on `folder`, in the place of this process where the system can do that."
+    arguments = [sys.executable, '-m', 'jupyterlab', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={_free_port(port)}',
+                 f'--ServerApp.root_dir={folder.resolve()}']
+    if not browser:
+        arguments.append('--no-browser')
+    if hasattr(os, 'geteuid') and os.geteuid() == 0:
+        arguments.append('--allow-root')
+    # The kernel called python3 is to be that of this environment, not another one of the same user.
+    os.environ.update(JUPYTER_PREFER_ENV_PATH='1', JUPYTER_CONFIG_PATH=_lab_defaults(folder))
+    sys.stdout.flush()
+    if os.name == 'posix':
+        os.execv(sys.executable, arguments)
+    raise typer.Exit(subprocess.call(arguments))
+
+# %% ../../nbs/kit/06_cli.ipynb #b83f4c72
 @app.command('lab')
 @command
 def lab_command(
@@ -300,29 +330,16 @@ def lab_command(
     "Copy the chapters to DIR, without overwriting what you changed, and open JupyterLab there."
     if folder.resolve() == runner.chapters_dir().resolve():
         _quit(f'{folder} holds the book itself: choose another folder for your copies', 2)
-    if launch:
-        missing = [name for name in ('jupyterlab', 'ipykernel') if importlib.util.find_spec(name) is None]
-        if missing:
-            _quit(f"{' and '.join(missing)} not installed for {sys.executable}: pip install {' '.join(missing)}")
+    missing = [name for name in ('jupyterlab', 'ipykernel') if launch and importlib.util.find_spec(name) is None]
+    if missing:
+        _quit(f"{' and '.join(missing)} not installed for {sys.executable}: pip install {' '.join(missing)}")
     done = copy_chapters(folder)
     for name, what in done.items():
         if what != 'same':
             print(f'{folder / name}: {what}')
     print(f'{len(done)} chapters in {folder}')
-    if not launch:
-        return
-    arguments = [sys.executable, '-m', 'jupyterlab', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={_free_port(port)}',
-                 f'--ServerApp.root_dir={folder.resolve()}']
-    if not browser:
-        arguments.append('--no-browser')
-    if hasattr(os, 'geteuid') and os.geteuid() == 0:
-        arguments.append('--allow-root')
-    # The kernel called python3 is to be that of this environment, not another one of the same user.
-    os.environ['JUPYTER_PREFER_ENV_PATH'] = '1'
-    sys.stdout.flush()
-    if os.name == 'posix':
-        os.execv(sys.executable, arguments)
-    raise typer.Exit(subprocess.call(arguments))
+    if launch:
+        _start_lab(folder, browser, port)
 
 # %% ../../nbs/kit/06_cli.ipynb #96098941
 _ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx',
