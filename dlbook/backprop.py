@@ -75,19 +75,19 @@ def backward(self: Value):
         for parent, local in node._edges:
             slope[parent] = slope.get(parent, 0.0) + slope[node] * local
 
-# %% ../nbs/04_backprop.ipynb #1c6dd873
+# %% ../nbs/04_backprop.ipynb #6f735d79
 @patch
 def __pow__(self: Value, exponent):
     "Power with a number or a Value as exponent. Raises `ValueError` if the result is not a real number."
     exponent = _value(exponent)
     base, n = self.data, exponent.data
-    if base < 0 and n != int(n) or base == 0 and n < 0:
+    if base < 0 and n % 1 != 0 or base == 0 and n < 0:
         raise ValueError(f"{base:g} ** {n:g} is not a real number")
     local_base = n * base ** (n - 1) if base or n >= 1 else (0.0 if n == 0 else math.inf)
     local_exponent = base**n * math.log(base) if base > 0 else 0.0  # for base <= 0 it can only rest
     return Value(base**n, ((self, local_base), (exponent, local_exponent)), f"^{n:g}")
 
-
+# %% ../nbs/04_backprop.ipynb #8c816203
 @patch
 def __neg__(self: Value): return self * -1
 @patch
@@ -104,7 +104,7 @@ def __rpow__(self: Value, other): return _value(other) ** self
 
 Value.__radd__, Value.__rmul__ = Value.__add__, Value.__mul__
 
-# %% ../nbs/04_backprop.ipynb #0dcf6665
+# %% ../nbs/04_backprop.ipynb #3e6ea9c5
 @patch
 def exp(self: Value):
     "e to the power of the value; infinity where a float cannot hold it."
@@ -118,7 +118,7 @@ def log(self: Value):
     if self.data <= 0: raise ValueError(f"log expects a positive number, given {self.data:g}")
     return Value(math.log(self.data), ((self, 1 / self.data),), "log")
 
-
+# %% ../nbs/04_backprop.ipynb #39f16e89
 @patch
 def relu(self: Value):
     "The value where it is positive, else 0. The slope at 0 is taken as 0, as torch does."
@@ -138,7 +138,26 @@ def sigmoid(self: Value):
     y = 0.5 * (1 + math.tanh(self.data / 2))
     return Value(y, ((self, y * (1 - y)),), "sigmoid")
 
-# %% ../nbs/04_backprop.ipynb #4715c7e4
+# %% ../nbs/04_backprop.ipynb #28d5dc23
+def _layout(order):
+    "The nodes `order` as a networkx graph, and the place (x, y) of each: the result on the right, at x = 0."
+    import networkx as nx
+
+    graph, position = nx.DiGraph(), {}
+    graph.add_nodes_from(order)
+    graph.add_edges_from((parent, node) for node in order for parent, _ in node._edges)
+    rank = {node: i for i, node in enumerate(order)}
+    for depth, nodes in enumerate(nx.topological_generations(graph.reverse())):
+        for i, node in enumerate(sorted(nodes, key=rank.get)):
+            position[node] = (-depth, (len(nodes) - 1) / 2 - i)
+    return graph, position
+
+
+def _default_label(node):
+    if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
+    return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
+
+# %% ../nbs/04_backprop.ipynb #d3d72f6a
 def draw_graph(
     result,  # a Value or Tensor
     ax=None,  # matplotlib axes to draw on, default a new figure
@@ -149,33 +168,20 @@ def draw_graph(
     import matplotlib.pyplot as plt
     import networkx as nx
 
-    graph, order = nx.DiGraph(), topological_order(result)
-    graph.add_nodes_from(order)
-    graph.add_edges_from((parent, node) for node in order for parent, _ in node._edges)
-    layers, position = list(nx.topological_generations(graph.reverse())), {}
-    rank = {node: i for i, node in enumerate(order)}
-    for depth, nodes in enumerate(layers):
-        for i, node in enumerate(sorted(nodes, key=rank.get)):
-            position[node] = (-depth, (len(nodes) - 1) / 2 - i)
+    graph, position = _layout(topological_order(result))
     if ax is None:
-        tallest = max(len(nodes) for nodes in layers)
-        ax = plt.subplots(figsize=(1.4 * len(layers) + 0.4, 0.75 * tallest + 0.4))[1]
-    label = label or _default_label
+        xs, ys = zip(*position.values())
+        ax = plt.subplots(figsize=(1.4 * (1 - min(xs)) + 0.4, 0.75 * (1 + max(ys) - min(ys)) + 0.4))[1]
     nx.draw_networkx_edges(graph, position, ax=ax, node_size=2500, edge_color="#888888")
-    for node in order:
+    for node, place in position.items():
         face, edge = ("#FBE3D6", "#D55E00") if node in highlight else ("white", "#888888")
-        ax.text(*position[node], label(node), ha="center", va="center", fontsize=9, color="black",
+        ax.text(*place, (label or _default_label)(node), ha="center", va="center", fontsize=9, color="black",
                 bbox=dict(boxstyle="round", facecolor=face, edgecolor=edge))
     ax.margins(0.12)
     ax.axis("off")
     return ax
 
-
-def _default_label(node):
-    if isinstance(node, Value): return f"{node.name}\n{node.data:.4g}\nslope {node.grad:.4g}".strip()
-    return f"{node.name}\n{tuple(node.data.shape)}".replace("_", "\n").strip()
-
-# %% ../nbs/04_backprop.ipynb #cf011418
+# %% ../nbs/04_backprop.ipynb #cb3320cb
 class Tensor:
     "An array that remembers how it was computed. Its `data` is a plain torch tensor, on any device."
 
@@ -195,17 +201,20 @@ class Tensor:
 
     def __repr__(self): return f"Tensor({self.data}, requires_grad={self.requires_grad})"
 
-    def __len__(self): return len(self.data)
-
-    shape = property(lambda self: self.data.shape, doc="Size of each dimension.")
-    ndim = property(lambda self: self.data.ndim, doc="Number of dimensions.")
-    dtype = property(lambda self: self.data.dtype, doc="Type of the elements.")
-    T = property(lambda self: self.transpose(0, 1), doc="The matrix with rows and columns exchanged.")
-
-    def item(self): return self.data.item()
-
 
 def _tensor(x): return x if isinstance(x, Tensor) else Tensor(x)
+
+# %% ../nbs/04_backprop.ipynb #7d71b39c
+Tensor.shape = property(lambda self: self.data.shape, doc="Size of each dimension.")
+Tensor.ndim = property(lambda self: self.data.ndim, doc="Number of dimensions.")
+Tensor.dtype = property(lambda self: self.data.dtype, doc="Type of the elements.")
+Tensor.T = property(lambda self: self.transpose(0, 1), doc="The matrix with rows and columns exchanged.")
+
+
+@patch
+def __len__(self: Tensor): return len(self.data)
+@patch
+def item(self: Tensor): return self.data.item()
 
 # %% ../nbs/04_backprop.ipynb #dcbc9e7d
 def _node(data, name, *edges):
@@ -339,7 +348,7 @@ def __matmul__(self: Tensor, other):
 @patch
 def __rmatmul__(self: Tensor, other): return _tensor(other) @ self
 
-# %% ../nbs/04_backprop.ipynb #e60eb808
+# %% ../nbs/04_backprop.ipynb #1fca0482
 def _dims(x, dim):
     "The dimensions that `dim` means (a number, several, or None or () for all of them), counted from 0."
     if dim is None or dim == (): return list(range(x.ndim))
@@ -365,7 +374,7 @@ def mean(self: Tensor, dim=None, keepdim: bool = False):
     count = self.data.numel() / max(math.prod(_kept(self, dim)), 1)
     return self.sum(dim, keepdim) / count
 
-
+# %% ../nbs/04_backprop.ipynb #21f25568
 @patch
 def amax(self: Tensor, dim=(), keepdim: bool = False):
     "Largest element over the dimensions `dim` (a number, several, or () for all), as `torch.amax`."
@@ -424,7 +433,7 @@ def sqrt(self: Tensor):
     y = self.data.sqrt()
     return _elementwise(self, y, 0.5 / y, "sqrt")
 
-# %% ../nbs/04_backprop.ipynb #c15487ac
+# %% ../nbs/04_backprop.ipynb #c5a31bd7
 @patch
 def relu(self: Tensor):
     "Each element where it is positive, else 0. The slope at 0 is taken as 0, as torch does."
@@ -437,7 +446,7 @@ def tanh(self: Tensor):
     y = self.data.tanh()
     return _elementwise(self, y, 1 - y * y, "tanh")
 
-
+# %% ../nbs/04_backprop.ipynb #bf7d3ab7
 @patch
 def sigmoid(self: Tensor):
     "Logistic function 1 / (1 + exp(-x)) of each element."
@@ -451,7 +460,7 @@ def leaky_relu(self: Tensor, negative_slope: float = 0.01):
     local = torch.where(self.data > 0, 1.0, negative_slope).to(self.dtype)
     return _elementwise(self, self.data * local, local, "leaky_relu")
 
-# %% ../nbs/04_backprop.ipynb #a72edeae
+# %% ../nbs/04_backprop.ipynb #6081d0a6
 @patch
 def elu(self: Tensor, alpha: float = 1.0):
     "Each element where it is positive, else `alpha * (exp(x) - 1)`."
@@ -465,7 +474,7 @@ def softplus(self: Tensor):
     x = self.data
     return _elementwise(self, x.clamp(min=0) + (-x.abs()).exp().log1p(), x.sigmoid(), "softplus")
 
-
+# %% ../nbs/04_backprop.ipynb #34e00432
 @patch
 def silu(self: Tensor):
     "x times its sigmoid."
@@ -505,7 +514,18 @@ def cross_entropy(
         raise ValueError(f"expected scores (n, classes) and target (n,), given {given}")
     return -scores.log_softmax(1)[torch.arange(len(target), device=target.device), target].mean()
 
-# %% ../nbs/04_backprop.ipynb #afc2dd2b
+# %% ../nbs/04_backprop.ipynb #0dbac664
+def _central_difference(f, leaves, x, index, eps, mix):
+    "Slope of `(f(*leaves) * mix).sum()` with respect to one element of the leaf `x`."
+    value = x.data[index].item()
+    results = []
+    for nudged in (value + eps, value - eps):
+        x.data[index] = nudged
+        results.append((f(*leaves).data * mix).sum().item())
+    x.data[index] = value
+    return (results[0] - results[1]) / (2 * eps)
+
+# %% ../nbs/04_backprop.ipynb #630cd646
 def gradcheck(
     f,  # function of one or more Tensors that gives a Tensor
     inputs,  # a Tensor or several, float64; those with requires_grad=True are checked
@@ -534,14 +554,3 @@ def gradcheck(
                 raise ValueError(f"input {i}, element {list(index)}: backward gives {given:.6g}, "
                                  f"finite differences {expected:.6g}")
     return True
-
-
-def _central_difference(f, leaves, x, index, eps, mix):
-    "Slope of `(f(*leaves) * mix).sum()` with respect to one element of the leaf `x`."
-    value = x.data[index].item()
-    results = []
-    for nudged in (value + eps, value - eps):
-        x.data[index] = nudged
-        results.append((f(*leaves).data * mix).sum().item())
-    x.data[index] = value
-    return (results[0] - results[1]) / (2 * eps)

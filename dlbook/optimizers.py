@@ -15,7 +15,21 @@ import torch
 from fastcore.basics import patch
 from torch import Tensor
 
-# %% ../nbs/05_optimizers.ipynb #d09b74ee
+# %% ../nbs/05_optimizers.ipynb #9e4d7ebf
+def _check_groups(groups):
+    "Raises `TypeError` for what is no tensor, `ValueError` for one that comes twice and for settings out of range."
+    seen = set()
+    for p in (p for group in groups for p in group["params"]):
+        if not isinstance(p, Tensor): raise TypeError(f"expected tensors to train, given {type(p).__name__}")
+        if p in seen: raise ValueError(f"expected each parameter once, given one of shape {tuple(p.shape)} twice")
+        seen.add(p)
+    for group in groups:
+        for name in ("lr", "momentum", "weight_decay", "eps"):
+            if not group.get(name, 0) >= 0: raise ValueError(f"expected {name} of at least 0, given {group[name]}")
+        for beta in group.get("betas", ()):
+            if not 0 <= beta < 1: raise ValueError(f"expected betas from 0 to below 1, given {group['betas']}")
+
+# %% ../nbs/05_optimizers.ipynb #4c0d8f68
 class Optimizer:
     "What all optimizers share: groups of parameters with their settings, and a memory for each parameter."
 
@@ -37,19 +51,6 @@ class Optimizer:
         "Forget all gradients."
         for group in self.param_groups:
             for p in group["params"]: p.grad = None
-
-
-def _check_groups(groups):
-    seen = set()
-    for p in (p for group in groups for p in group["params"]):
-        if not isinstance(p, Tensor): raise TypeError(f"expected tensors to train, given {type(p).__name__}")
-        if p in seen: raise ValueError(f"expected each parameter once, given one of shape {tuple(p.shape)} twice")
-        seen.add(p)
-    for group in groups:
-        for name in ("lr", "momentum", "weight_decay", "eps"):
-            if not group.get(name, 0) >= 0: raise ValueError(f"expected {name} of at least 0, given {group[name]}")
-        for beta in group.get("betas", ()):
-            if not 0 <= beta < 1: raise ValueError(f"expected betas from 0 to below 1, given {group['betas']}")
 
 # %% ../nbs/05_optimizers.ipynb #1a61a59b
 @patch
@@ -125,7 +126,7 @@ class RMSprop(Optimizer):
         if momentum: p.sub_(state["momentum_buffer"].mul_(momentum).addcdiv_(g, size), alpha=lr)
         else: p.addcdiv_(g, size, value=-lr)
 
-# %% ../nbs/05_optimizers.ipynb #9034d62c
+# %% ../nbs/05_optimizers.ipynb #3ffaad45
 class Adam(Optimizer):
     "Adaptive moment estimation (Kingma and Ba 2015). As `torch.optim.Adam`, without its variant `amsgrad`."
 
@@ -148,16 +149,18 @@ class Adam(Optimizer):
         state["step"] += 1
         return state
 
-    def update(self, p, g, state, lr, betas, eps, weight_decay):
-        "One step of one parameter `p` with the gradient `g`."
-        state = self.remember(p)
-        t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
-        if weight_decay and self.decoupled: p.mul_(1 - lr * weight_decay)
-        elif weight_decay: g = g + weight_decay * p
-        m.lerp_(g, 1 - betas[0])
-        v.mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
-        m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
-        p.sub_(lr * m_hat / (v_hat.sqrt() + eps))
+# %% ../nbs/05_optimizers.ipynb #3f3db1bc
+@patch
+def update(self: Adam, p, g, state, lr, betas, eps, weight_decay):
+    "One step of one parameter `p` with the gradient `g`."
+    state = self.remember(p)
+    t, m, v = state["step"], state["exp_avg"], state["exp_avg_sq"]
+    if weight_decay and self.decoupled: p.mul_(1 - lr * weight_decay)
+    elif weight_decay: g = g + weight_decay * p
+    m.lerp_(g, 1 - betas[0])
+    v.mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
+    m_hat, v_hat = m / (1 - betas[0] ** t), v / (1 - betas[1] ** t)
+    p.sub_(lr * m_hat / (v_hat.sqrt() + eps))
 
 # %% ../nbs/05_optimizers.ipynb #f87c5fe6
 class AdamW(Adam):
@@ -224,7 +227,7 @@ def load_state_dict(
         self.state[params[i]] = {name: int(value) if name == "step" else value.clone().to(params[i])
                                  for name, value in state.items() if value is not None}
 
-# %% ../nbs/05_optimizers.ipynb #699db229
+# %% ../nbs/05_optimizers.ipynb #cb486def
 def _check_progress(t):
     if not 0 <= t <= 1: raise ValueError(f"expected progress from 0 to 1, given {t}")
 
@@ -239,7 +242,7 @@ def step_decay(
     _check_progress(t)
     return start * factor ** sum(t >= drop for drop in drops)
 
-
+# %% ../nbs/05_optimizers.ipynb #5ec9439e
 def exponential_decay(
     t: float,  # progress of the training, from 0 to 1
     start: float = 1.0,  # learning rate at the beginning
@@ -259,7 +262,7 @@ def cosine_decay(
     _check_progress(t)
     return end + (start - end) * (1 + math.cos(math.pi * t)) / 2
 
-# %% ../nbs/05_optimizers.ipynb #a80feca6
+# %% ../nbs/05_optimizers.ipynb #c459b2ac
 def linear_warmup(
     t: float,  # progress of the training, from 0 to 1
     peak: float = 1.0,  # learning rate at the end of the warmup
@@ -270,7 +273,7 @@ def linear_warmup(
     _check_progress(t)
     return peak * t / share if t < share else then((t - share) / (1 - share), peak)
 
-
+# %% ../nbs/05_optimizers.ipynb #6cbf6ce7
 def one_cycle(
     t: float,  # progress of the training, from 0 to 1
     peak: float = 1.0,  # largest learning rate
@@ -283,7 +286,17 @@ def one_cycle(
     if t < pct_start: return cosine_decay(t / pct_start, peak / div, peak)
     return cosine_decay((t - pct_start) / (1 - pct_start), peak, peak / div_final)
 
-# %% ../nbs/05_optimizers.ipynb #a1574541
+# %% ../nbs/05_optimizers.ipynb #8a0b0fb9
+def _train_step(model, loss_func, opt, x, y, rate):
+    "One step of `opt` with the learning rate `rate` on the mini-batch (x, y); its loss before the step."
+    for group in opt.param_groups: group["lr"] = rate
+    loss = loss_func(model(x), y)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
+    return loss.item()
+
+# %% ../nbs/05_optimizers.ipynb #bf48db09
 def lr_find(
     model,  # module to train; gets its weights back afterwards
     loss_func,  # function of predictions and targets
@@ -300,12 +313,7 @@ def lr_find(
     try:
         for i, (x, y) in zip(range(steps), itertools.cycle(batches)):
             rate = exponential_decay(i / (steps - 1), start, end)
-            for group in opt.param_groups: group["lr"] = rate
-            loss = loss_func(model(x), y)
-            opt.zero_grad()
-            loss.backward()
-            opt.step()
-            average = 0.98 * average + 0.02 * loss.item()
+            average = 0.98 * average + 0.02 * _train_step(model, loss_func, opt, x, y, rate)
             if not math.isfinite(average): break
             rates.append(rate)
             losses.append(average / (1 - 0.98 ** (i + 1)))
