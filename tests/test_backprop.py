@@ -1,5 +1,6 @@
 "Chapter 4: the engine's values and gradients are torch's, over many shapes, dtypes and extremes."
 import math
+import re
 import subprocess
 import sys
 
@@ -163,6 +164,57 @@ def test_value_agrees_with_torch(p, q, r):
     expected.backward()
     assert math.isclose(result.data, expected.item(), rel_tol=1e-9, abs_tol=1e-12)
     for v, t in zip(ours, theirs): assert math.isclose(v.grad, t.grad.item(), rel_tol=1e-8, abs_tol=1e-9)
+
+
+@given(st.floats(0.01, 4), st.floats(-3, 3))
+def test_value_powers_and_logarithms_agree_with_torch(base, exponent):
+    "On both sides of base 1, where the logarithm changes its sign."
+    ours, theirs = [Value(base), Value(exponent)], [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (base, exponent)]
+    results = [f[0] ** f[1] + f[0].log() for f in (ours, theirs)]
+    for result in results: result.backward()
+    assert math.isclose(results[0].data, results[1].item(), rel_tol=1e-9, abs_tol=1e-12)
+    for our, their in zip(ours, theirs): assert math.isclose(our.grad, their.grad.item(), rel_tol=1e-9, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize("base, exponent", [(0, 0.5), (0, 1), (0, 2.5), (0, 0), (-2, 3), (-0.5, -2)])
+def test_value_powers_at_their_corners(base, exponent):
+    ours, theirs = Value(base), torch.tensor(float(base), dtype=torch.float64, requires_grad=True)
+    (ours ** exponent).backward()
+    (theirs ** exponent).backward()
+    assert (ours.grad == theirs.grad.item()) and (Value(base) ** exponent).data == (theirs.detach() ** exponent).item()
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: Value(-2) ** 0.5, "-2 ** 0.5 is not a real number"), (lambda: Value(0) ** -1, "0 ** -1 is not a real number"),
+    (lambda: Value(-2) ** math.inf, "-2 ** inf is not a real number"), (lambda: Value(0).log(), "log expects a positive number, given 0"),
+    (lambda: Value(-1).log(), "log expects a positive number, given -1")])
+def test_values_without_a_real_result_are_refused(call, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)): call()
+
+
+def test_gradcheck_tolerances():
+    "An error is compared with atol + rtol * |slope|: the relative part grows with the slope, the absolute one does not."
+    from dlbook.backprop import _node
+
+    def scaled(slope, error): return lambda a: _node(a.data * slope, "off", (a, lambda g: g * (slope + error)))
+    x = Tensor(torch.tensor([0.5], dtype=torch.float64), requires_grad=True)
+    assert gradcheck(scaled(1000.0, 0.9), x)  # 1e-3 * 1000 allows 1
+    with pytest.raises(ValueError, match="backward gives 997.*, finite differences 996"): gradcheck(scaled(1000.0, 1.1), x)
+    assert gradcheck(scaled(0.0, 0.9e-5), x)
+    with pytest.raises(ValueError): gradcheck(scaled(0.0, 1.1e-5), x)
+    with pytest.raises(ValueError): gradcheck(scaled(1000.0, 0.9), x, rtol=1e-4)
+    assert gradcheck(scaled(0.0, 0.5), x, atol=1)
+
+
+def test_a_drawing_has_an_arrow_for_each_edge_and_room_for_each_node():
+    a, b = Value(2, name="a"), Value(3, name="b")
+    ax = draw_graph(a * b + a)
+    assert len(ax.patches) == 4  # a and b to the product; product and a to the sum
+    places = {t.get_text().split("\n")[0]: t.get_position() for t in ax.texts}
+    assert places["+"][0] == 0 and places["×"][0] == -1 and places["a"][0] == places["b"][0] == -2
+    assert places["a"][1] == 0.5 and places["b"][1] == -0.5 and places["+"][1] == 0
+    width, height = ax.figure.get_size_inches()
+    assert math.isclose(width, 1.4 * 3 + 0.4) and math.isclose(height, 0.75 * 2 + 0.4)
 
 
 @given(st.floats(-1e4, 1e4), st.sampled_from(["relu", "tanh", "sigmoid"]))
