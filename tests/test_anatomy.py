@@ -181,6 +181,15 @@ def test_what_is_recorded_is_in_the_ledger_of_the_book(path):
     assert {"seconds", "peak_mb", "python", "torch", "device", "date"} <= set(saved["run"])
 
 
+@each_chapter
+def test_under_each_exported_cell_stands_one_that_runs_it(path):
+    "Built, then tried: the cell behind an exported one is not exported. The first holds only imports."
+    exported = [bool(re.search(r"^#\| *exports?$", source(c), re.MULTILINE)) for c in code(path)]
+    texts = [source(c) for c in code(path)]
+    for text, this, following in list(zip(texts, exported, exported[1:]))[2:]:
+        assert not (this and following), text[:200]
+
+
 @each_notebook
 def test_exported_cells_fit_on_a_screen(path):
     "In the kit a class may be longer, but then it stands alone, and each of its methods fits."
