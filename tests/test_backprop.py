@@ -76,6 +76,12 @@ def test_power_at_its_corners(base, exponent):
     assert result.data == expected.item() and math.isclose(ours.grad, theirs.grad.item(), rel_tol=1e-12)
 
 
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 0.5, 2.0])
+def test_slope_of_an_exponent_where_the_base_is_zero(exponent):
+    "0 ** n stays 0 around n > 0, and torch takes 0 at n = 0 as well, where log 0 would be infinite."
+    same(lambda a, n: a ** n, [torch.tensor([0.0, 3.0]), torch.tensor([exponent, exponent])])
+
+
 @given(st.data(), dtypes, seeds)
 def test_matmul(data, dtype, seed):
     n, d, m = (data.draw(st.integers(1, 5)) for _ in range(3))
