@@ -45,7 +45,7 @@ class Exercise:
     tolerance: float = 1e-4  # as in `difference`
     solution: str = ""  # what `hint` shows last; default the source of the reference
 
-# %% ../../nbs/kit/04_exercises.ipynb #1180ab20
+# %% ../../nbs/kit/04_exercises.ipynb #526493a5
 def exercise(
     id: str,  # "04.2": second exercise of chapter 04
     title: str,  # a few words
@@ -61,7 +61,7 @@ def exercise(
     if not new.hints: raise ValueError(f"{id}: expected at least one hint")
     _registry[id] = new
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #868d232d
 def find(
     id: str,  # "04.2"
 ) -> Exercise:
@@ -125,7 +125,7 @@ def describe(
     "The arguments of a case in words."
     return ", ".join(f"{name} {'' if show(value).startswith('of ') else '= '}{show(value)}" for name, value in zip(names, arguments))
 
-# %% ../../nbs/kit/04_exercises.ipynb #787be1be
+# %% ../../nbs/kit/04_exercises.ipynb #c7d83711
 def difference(
     expected,  # what the reference gives
     given,  # what the answer gives
@@ -143,7 +143,7 @@ def difference(
         return None
     return None if expected == given else f"should be {show(expected)}, yours is {show(given)}"
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #4ff02455
 def _number_difference(expected, given, tolerance):
     kind = "a tensor" if isinstance(expected, torch.Tensor) and expected.ndim else "a number"
     try: e, g = torch.as_tensor(expected).detach(), torch.as_tensor(given).detach().cpu()
@@ -190,7 +190,7 @@ def judge(
     if fault is None: return Verdict(id, "right", f"right: {ex.title}.")
     return Verdict(id, "open" if fault == _OPEN.format(ex=ex) else "wrong", fault)
 
-# %% ../../nbs/kit/04_exercises.ipynb #aa793346
+# %% ../../nbs/kit/04_exercises.ipynb #7d4993d7
 def _judge_value(ex, answer):
     if callable(answer): return f"should be a value, yours is of type {type(answer).__name__}; call it and give what it returns."
     found = difference(ex.reference, answer, ex.tolerance)
@@ -202,7 +202,7 @@ def _judge_value(ex, answer):
         return f"{show(answer)} is too {'small' if answer < ex.reference else 'large'}."
     return f"{show(answer)} is not right."  # `found` would give the value away
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #8288c41e
 def _judge_call(ex, answer, seconds):
     if not callable(answer): return f"should be a function, yours is of type {type(answer).__name__}."
     probe = ex.probe or (lambda f, *arguments: f(*arguments))
