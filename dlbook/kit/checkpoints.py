@@ -566,7 +566,7 @@ class NotFiniteError(FloatingPointError):
         super().__init__(message)
         self.message, self.step, self.what, self.layer = message, step, what, layer
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #c3f926f6
+# %% ../../nbs/kit/07_checkpoints.ipynb #81f79528
 def _tensors(value) -> list[Tensor]:
     "The tensors of numbers with a point in nested containers."
     if isinstance(value, Tensor): return [value.detach()] if value.is_floating_point() else []
@@ -578,7 +578,7 @@ def _tensors(value) -> list[Tensor]:
 def _finite(*values) -> bool:
     return all(bool(torch.isfinite(t).all()) for value in values for t in _tensors(value))
 
-
+# %% ../../nbs/kit/07_checkpoints.ipynb #0a49df55
 def _count(*values) -> str:
     "How many values are NaN or infinite, in words."
     tensors = _tensors(values)
@@ -597,34 +597,34 @@ def _layer_name(model: nn.Module, name: str) -> str:
     "A layer in words, for instance \"'2' (Linear)\"."
     return f"'{name}' ({type(model.get_submodule(name)).__name__})" if name else f'the model ({type(model).__name__})'
 
-# %% ../../nbs/kit/07_checkpoints.ipynb #5659701d
+# %% ../../nbs/kit/07_checkpoints.ipynb #5f34a7e2
+def _layer_hooks(name: str, found: list):
+    "Hooks for entering and for leaving the layer `name`; the first broken value of all layers goes to `found`."
+    def entered(module, args, kwargs):
+        broken = [t for t in _tensors((args, kwargs)) if torch.isnan(t).any() or torch.isposinf(t).any()]
+        if broken and not found: found.append((name, 'before', _count(broken), _largest(args, kwargs)))
+
+    def left(module, args, kwargs, out):
+        if found or _finite(out): return
+        weights, largest = list(module.parameters()), _largest(args, kwargs)
+        detail = f'{_count(out)}; the largest input is {largest:.3g}'
+        detail += f', the largest weight {_largest(weights):.3g}' if weights else ''
+        found.append((name, 'layer', detail, largest))
+
+    return entered, left
+
+# %% ../../nbs/kit/07_checkpoints.ipynb #5ef94fa2
 def first_broken_layer(
     model: nn.Module,  # the network, in the mode (training or not) in which it broke
     *inputs: Tensor,  # the batch, as the model gets it
 ) -> tuple[str, str, str, float] | None:  # name of the layer, 'layer' or 'before' it, finding, largest input
     "The first layer, in the order of computation, whose result is not finite, or None. The model stays as it is."
-    found = []
-
-    def entered(name):
-        def hook(module, args, kwargs):
-            broken = [t for t in _tensors((args, kwargs)) if torch.isnan(t).any() or torch.isposinf(t).any()]
-            if broken and not found: found.append((name, 'before', _count(broken), _largest(args, kwargs)))
-        return hook
-
-    def left(name):
-        def hook(module, args, kwargs, out):
-            if found or _finite(out): return
-            weights, largest = list(module.parameters()), _largest(args, kwargs)
-            detail = f'{_count(out)}; the largest input is {largest:.3g}'
-            detail += f', the largest weight {_largest(weights):.3g}' if weights else ''
-            found.append((name, 'layer', detail, largest))
-        return hook
-
+    found, hooks = [], []
     buffers = {name: b.clone() for name, b in model.named_buffers()}
-    hooks = []
     for name, module in model.named_modules():
-        hooks += [module.register_forward_pre_hook(entered(name), with_kwargs=True),
-                  module.register_forward_hook(left(name), with_kwargs=True)]
+        entered, left = _layer_hooks(name, found)
+        hooks += [module.register_forward_pre_hook(entered, with_kwargs=True),
+                  module.register_forward_hook(left, with_kwargs=True)]
     try:
         with torch.no_grad(): model(*inputs)
     finally:
