@@ -2,14 +2,17 @@
 import json
 import multiprocessing
 import re
+import threading
 import time
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import ROOT
 
 from dlbook.kit import exercises
-from dlbook.kit.exercises import SECONDS, check, difference, exercise, find, hint, judge, read_progress
+from dlbook.kit.exercises import SECONDS, check, difference, exercise, find, hint, judge, read_progress, run_limited, show
 
 IDS = sorted({id for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
               for id in re.findall(r'^check\("(\d\d\.\d+)"', "".join(cell["source"]), re.MULTILINE)})
@@ -85,6 +88,50 @@ def test_an_answer_that_hangs_is_stopped(doubling):
     assert time.monotonic() - started < 5 and SECONDS == 10
 
 
+def test_a_thread_that_hangs_is_given_a_moment_to_end_and_does_not_keep_the_program_alive(monkeypatch):
+    assert run_limited(lambda: threading.current_thread().daemon) is True
+    joins = []
+    thread = SimpleNamespace(start=lambda: None, join=joins.append, is_alive=lambda: True, ident=0)  # no thread has this number
+    monkeypatch.setattr(exercises, "threading", SimpleNamespace(Thread=lambda target, daemon: thread))
+    with pytest.raises(TimeoutError, match=r"^stopped after 7 s$"): run_limited(lambda: 1, 7)
+    assert joins[0] == 7 and len(joins) == 2 and 0 < joins[1] < 1
+
+
+def test_all_cases_share_the_time_limit_and_the_last_gets_a_moment_too(doubling, monkeypatch):
+    clock, limits = [100.0], []
+
+    def run(work, seconds):
+        limits.append(seconds)
+        clock[0] += 8  # what each case takes
+        return work()
+
+    monkeypatch.setattr(exercises, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(exercises, "run_limited", run)
+    assert judge(doubling, lambda x, n: 2 * x, seconds=10).state == "right" and limits == [10, 2]
+    limits.clear()
+    judge(doubling, lambda x, n: 2 * x, seconds=5)
+    assert limits[0] == 5 and 0 < limits[1] <= 0.1
+
+
+def test_an_answer_that_draws_random_numbers_is_judged_alike_each_time(doubling):
+    drawn = []
+
+    def answer(x, n):
+        drawn.append(torch.rand(1).item())
+        return 2 * x
+
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        judge(doubling, answer)
+    assert len(drawn) == 4 and drawn[:2] == drawn[2:]
+
+
+def test_an_answer_that_ends_the_program_on_a_later_case_only(doubling):
+    "It is wrong on the first case; looking whether it is a typical mistake runs the others too."
+    line = judge(doubling, lambda x, n: x**2 if n == 2 else exit()).line
+    assert line == "for x = [1.0], n = 2 the result should be 2 at [0], yours is 1."
+
+
 def test_hidden_cases_leave_the_readers_random_numbers_alone(doubling):
     torch.manual_seed(7)
     expected = torch.rand(2)
@@ -119,10 +166,36 @@ def test_check_prints_one_line_and_keeps_progress(doubling, progress, capsys):
     assert entry["right"] and entry["tries"] == 3 and entry["solved"].startswith("20")
 
 
+def test_a_wrong_answer_is_one_try_and_nothing_more(doubling, monkeypatch, tmp_path):
+    path = tmp_path / "no" / "such" / "folder" / "progress.json"
+    monkeypatch.setenv("DLBOOK_PROGRESS", str(path))
+
+    def lock(path, timeout):  # as a version of filelock that makes no folders
+        assert path.parent.is_dir()
+        return nullcontext()
+
+    monkeypatch.setattr(exercises, "FileLock", lock)
+    check(doubling, lambda x, n: 3 * x)
+    assert read_progress()["exercises"]["99.1"] == {"right": False, "tries": 1, "hints": 0, "solved": None}
+
+
 def test_hints_come_one_a_call_then_the_solution(doubling, capsys):
     for expected in ("Hint 1 of 1 for 99.1: Add x to itself.", "A solution of 99.1 (twice x):\n\ndef f(x, n): return 2 * x"):
         hint(doubling)
         assert capsys.readouterr().out.strip() == expected
+
+
+@pytest.mark.parametrize("reference, answer, line", [
+    (3.0, 2, "2 is too small."), (3.0, 4, "4 is too large."), (3, 2.5, "2.5 is too small."),
+    (3.0, "three", "the result should be a number, yours is of type str."), (3.0, [3.0, 3.0], "the result should have shape (), yours has (2,)."),
+    (torch.ones(2), "ones", "the result should be a tensor, yours is of type str."), (torch.ones(2), torch.zeros(2), "[0.0, 0.0] is not right."),
+    ("relu", "tanh", "'tanh' is not right."), (True, False, "False is not right."), (True, 0, "0 is not right."),
+])
+def test_verdicts_on_values_say_the_direction_or_the_kind_and_not_the_value(reference, answer, line):
+    exercise("99.2", "a value", reference, hints=["Think."])
+    try: verdict = judge("99.2", answer)
+    finally: del exercises._registry["99.2"]
+    assert (verdict.state, verdict.line) == ("wrong", line)
 
 
 def test_verdicts_never_show_the_solution_of_a_value():
@@ -181,7 +254,15 @@ def test_two_notebooks_at_once_lose_nothing(progress):
     ([1.0, 2.0], (1.0, 2.5), "at position 1 should be 2"), ([1], [1, 2], "1 elements"), (torch.tensor(float("nan")), torch.tensor(float("nan")), None),
     (9.5e-7, 0.5e-7, "should be 9.5e-07"), (torch.zeros(2), torch.full((2,), 1e-8), None),
     (torch.zeros(2, 0), torch.zeros(2, 0), None), (torch.zeros(2), [0, 0.5], "should be 0 at [1]"), (torch.zeros(2), None, "should be a tensor"),
+    ([1, 2], 3, "should be a list, yours is of type int"), ((1, 2), "12", "should be a tuple, yours is of type str"),
 ])
 def test_difference(expected, given, found):
     result = difference(expected, given)
     assert result is None if found is None else found in result
+
+
+@pytest.mark.parametrize("value, text", [
+    (torch.tensor([1, 2, 3, 4]), "[1, 2, 3, 4]"), (torch.zeros(5), "of shape (5,)"), (torch.tensor(1 / 3), "0.3333"), (1 / 3, "0.333333"),
+    (torch.relu, "relu"), ("x" * 58, repr("x" * 58)), ("x" * 59, "'" + "x" * 56 + "..."),
+])
+def test_values_are_shown_in_at_most_sixty_characters(value, text): assert show(value) == text

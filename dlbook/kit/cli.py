@@ -76,7 +76,7 @@ def command(
             _quit('stopped; no kernel is left running', 130)
     return guarded
 
-# %% ../../nbs/kit/06_cli.ipynb #f274e5f3
+# %% ../../nbs/kit/06_cli.ipynb #66d22820
 app = typer.Typer(help='The deep learning book that runs.', no_args_is_help=False, pretty_exceptions_show_locals=False,
                   context_settings={'help_option_names': ['-h', '--help']})
 
@@ -96,7 +96,7 @@ def _show_version(wanted: bool):
         print(f'dlbook {__version__}')
         raise typer.Exit
 
-
+# %% ../../nbs/kit/06_cli.ipynb #77f0707b
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,  # Typer's own
@@ -110,7 +110,7 @@ def main(
     if context.invoked_subcommand is None:
         print(_WELCOME.format(version=__version__))
 
-# %% ../../nbs/kit/06_cli.ipynb #9abbd44a
+# %% ../../nbs/kit/06_cli.ipynb #afd836a1
 def find_ledger() -> Path | None:
     "The ledger to show: `dlbook-run/ledger.json`, else `dlbook-results.json` here, else the book's own, else None."
     for path in (Path('dlbook-run/ledger.json'), Path('dlbook-results.json'), runner.chapters_dir() / 'results.json'):
@@ -126,7 +126,7 @@ def _ledger():
     except ValueError as error:
         _quit(error)
 
-
+# %% ../../nbs/kit/06_cli.ipynb #8cb4a67b
 @app.command('list')
 @command
 def list_command():
@@ -166,7 +166,20 @@ def results_command(
     print(f'From {path}')
     runner.make_console().print(runner.results_table(ledger))
 
-# %% ../../nbs/kit/06_cli.ipynb #f572f45e
+# %% ../../nbs/kit/06_cli.ipynb #eceef09d
+def _chosen(wanted, out, save):
+    "The chapters to run; ends the command if there are none, or if their results cannot go where they shall."
+    chosen = runner.find_chapters(wanted)
+    if not chosen:
+        _quit(f'no chapters in {runner.chapters_dir()}')
+    if save and runner.package_dir() in chosen[0].path.parents:
+        _quit('--save changes the book itself and needs a checkout of it (git clone); without it the executed '
+              f'notebooks go to {out}', 2)
+    if out.resolve() == chosen[0].path.parent.resolve():
+        _quit(f'--out must not be the folder of the chapters ({out}); to change the notebooks there use --save', 2)
+    return chosen
+
+# %% ../../nbs/kit/06_cli.ipynb #fae8bca9
 @app.command('run')
 @command
 def run_command(
@@ -186,14 +199,7 @@ def run_command(
     "Execute chapters, each in a fresh kernel, and report time, memory, results and failures."
     if timeout is not None and timeout <= 0:
         _quit(f'--timeout must be more than 0 seconds, not {timeout:g}', 2)
-    chosen = runner.find_chapters(chapters or [])
-    if not chosen:
-        _quit(f'no chapters in {runner.chapters_dir()}')
-    if save and runner.package_dir() in chosen[0].path.parents:
-        _quit('--save changes the book itself and needs a checkout of it (git clone); without it the executed '
-              f'notebooks go to {out}', 2)
-    if out.resolve() == chosen[0].path.parent.resolve():
-        _quit(f'--out must not be the folder of the chapters ({out}); to change the notebooks there use --save', 2)
+    chosen = _chosen(chapters or [], out, save)
     runs = runner.run_chapters(chosen, out, jobs=jobs, timeout=timeout, online=online, save=save)
     runner.report(runs)
     print(f'Executed notebooks and ledger: {out}')
@@ -217,7 +223,7 @@ def _read_manifest(folder):
     except (OSError, ValueError, KeyError, TypeError):
         return {}, {}
 
-# %% ../../nbs/kit/06_cli.ipynb #46eb0f1d
+# %% ../../nbs/kit/06_cli.ipynb #7ee18afe
 def copy_chapters(
     folder: Path,  # the reader's folder; made if missing
     chapters: list[runner.Chapter] | None = None,  # default: the book's
@@ -250,7 +256,7 @@ def copy_chapters(
     results.atomic_write(folder / _MANIFEST, json.dumps(manifest, indent=1) + '\n')
     return done
 
-
+# %% ../../nbs/kit/06_cli.ipynb #ff78a5f1
 def _free_name(folder, stem, offered):
     "`04_backprop.new.ipynb`, or with a number if the reader has worked in that file too."
     number = 1
@@ -372,7 +378,7 @@ if getattr(torch.backends, 'mps', None) and torch.backends.mps.is_available(): n
 print(', '.join(names) or 'no GPU: everything runs on the CPU')
 """
 
-# %% ../../nbs/kit/06_cli.ipynb #09f7cc7d
+# %% ../../nbs/kit/06_cli.ipynb #c55cf583
 _KERNEL = """
 import shutil, tempfile
 from pathlib import Path
@@ -395,7 +401,7 @@ data.glyphs(36)
 print(', '.join((*names, 'glyphs')))
 """
 
-
+# %% ../../nbs/kit/06_cli.ipynb #b90c217e
 def _python_kernel():
     "The Python that the kernel `python3`, which JupyterLab offers, would start; None if there is no such kernel."
     os.environ['JUPYTER_PREFER_ENV_PATH'] = '1'

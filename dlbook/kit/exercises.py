@@ -45,7 +45,7 @@ class Exercise:
     tolerance: float = 1e-4  # as in `difference`
     solution: str = ""  # what `hint` shows last; default the source of the reference
 
-# %% ../../nbs/kit/04_exercises.ipynb #1180ab20
+# %% ../../nbs/kit/04_exercises.ipynb #526493a5
 def exercise(
     id: str,  # "04.2": second exercise of chapter 04
     title: str,  # a few words
@@ -61,7 +61,7 @@ def exercise(
     if not new.hints: raise ValueError(f"{id}: expected at least one hint")
     _registry[id] = new
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #868d232d
 def find(
     id: str,  # "04.2"
 ) -> Exercise:
@@ -125,7 +125,7 @@ def describe(
     "The arguments of a case in words."
     return ", ".join(f"{name} {'' if show(value).startswith('of ') else '= '}{show(value)}" for name, value in zip(names, arguments))
 
-# %% ../../nbs/kit/04_exercises.ipynb #787be1be
+# %% ../../nbs/kit/04_exercises.ipynb #c7d83711
 def difference(
     expected,  # what the reference gives
     given,  # what the answer gives
@@ -143,7 +143,7 @@ def difference(
         return None
     return None if expected == given else f"should be {show(expected)}, yours is {show(given)}"
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #4ff02455
 def _number_difference(expected, given, tolerance):
     kind = "a tensor" if isinstance(expected, torch.Tensor) and expected.ndim else "a number"
     try: e, g = torch.as_tensor(expected).detach(), torch.as_tensor(given).detach().cpu()
@@ -190,7 +190,7 @@ def judge(
     if fault is None: return Verdict(id, "right", f"right: {ex.title}.")
     return Verdict(id, "open" if fault == _OPEN.format(ex=ex) else "wrong", fault)
 
-# %% ../../nbs/kit/04_exercises.ipynb #aa793346
+# %% ../../nbs/kit/04_exercises.ipynb #7d4993d7
 def _judge_value(ex, answer):
     if callable(answer): return f"should be a value, yours is of type {type(answer).__name__}; call it and give what it returns."
     found = difference(ex.reference, answer, ex.tolerance)
@@ -202,13 +202,13 @@ def _judge_value(ex, answer):
         return f"{show(answer)} is too {'small' if answer < ex.reference else 'large'}."
     return f"{show(answer)} is not right."  # `found` would give the value away
 
-
+# %% ../../nbs/kit/04_exercises.ipynb #92bebfe9
 def _judge_call(ex, answer, seconds):
     if not callable(answer): return f"should be a function, yours is of type {type(answer).__name__}."
     probe = ex.probe or (lambda f, *arguments: f(*arguments))
     names = [p for p in inspect.signature(ex.probe or ex.reference).parameters][bool(ex.probe):]
     cases = sorted(ex.cases(torch.Generator().manual_seed(0)), key=_size)
-    end, given = time.monotonic() + seconds, []
+    end = time.monotonic() + seconds
     for case in cases:
         where = f"for {describe(names, case)}" if case else "when called"
         inputs = deepcopy(case)
@@ -219,7 +219,6 @@ def _judge_call(ex, answer, seconds):
         if _is_open(result): return _OPEN.format(ex=ex)
         for name, before, after in zip(names, case, inputs):
             if difference(before, after) is not None: return f"{where} your answer changes its argument {name} in place; leave it as it was."
-        given.append(result)
         fault = _output_fault(ex, probe(ex.reference, *deepcopy(case)), result)
         if fault: return f"{where} {fault}.{_named_mistake(ex, probe, cases, answer, seconds)}"
     return None
@@ -228,7 +227,7 @@ def _judge_call(ex, answer, seconds):
 def _size(case):
     return sum(value.numel() if isinstance(value, torch.Tensor) else 1 for value in case)
 
-# %% ../../nbs/kit/04_exercises.ipynb #3d6ee9ce
+# %% ../../nbs/kit/04_exercises.ipynb #612db815
 def _output_fault(ex, expected, given):
     if len(ex.outputs) == 1:
         found = difference(expected, given, ex.tolerance)
@@ -247,7 +246,7 @@ def _named_mistake(ex, probe, cases, answer, seconds):
     for wrong, fault in ex.mistakes:
         try:
             if run_limited(lambda: behave_alike(wrong), seconds): return f" {fault}"
-        except Exception: continue  # the mistake or the answer does not even run on a larger case
+        except (Exception, SystemExit): continue  # the mistake or the answer does not even run on a larger case
     return ""
 
 # %% ../../nbs/kit/04_exercises.ipynb #95333016

@@ -39,7 +39,7 @@ def atomic_write(
         Path(temporary).unlink(missing_ok=True)
         raise
 
-# %% ../../nbs/kit/03_results.ipynb #7714071f
+# %% ../../nbs/kit/03_results.ipynb #ea836df4
 def read_ledger(
     path: str | Path,  # ledger file
 ) -> dict:  # {"version": 1, "chapters": {...}}
@@ -57,7 +57,7 @@ def read_ledger(
         raise ValueError(f"{path} is a ledger of version {version}, expected version {VERSION}")
     return ledger
 
-
+# %% ../../nbs/kit/03_results.ipynb #187c9e0f
 def write_ledger(
     path: str | Path,  # ledger file
     ledger: dict,  # as `read_ledger` gives it
@@ -100,7 +100,7 @@ def chapter(
     with update_ledger(ledger_path()) as ledger:
         ledger["chapters"][name] = {"entries": []}
 
-# %% ../../nbs/kit/03_results.ipynb #44894767
+# %% ../../nbs/kit/03_results.ipynb #e1c895f5
 def band(
     low: float | None,  # smallest value allowed, None for no bound
     high: float | None,  # largest value allowed, None for no bound
@@ -111,7 +111,7 @@ def band(
     if low is None: return f"at most {high:g}"
     return f"{low:g} to {high:g}"
 
-
+# %% ../../nbs/kit/03_results.ipynb #30b27c54
 def record(
     name: str,  # what was measured, e.g. "accuracy on the test split"
     value: float,  # the measurement: a number, or a tensor or array of one element
