@@ -214,11 +214,15 @@ class RobustScaler(_Scaler):
         "Scaled `x` back in its units."
         return (self._known(x) * self.scale_ + self.center_).to(x.dtype)
 
-# %% ../nbs/07_preparation.ipynb #8e4a02bb
-def _uniform(x, generator, *shape):
-    "Random numbers from 0 to 1 of `shape`, on the device and in the precision of the batch `x`."
+# %% ../nbs/07_preparation.ipynb #26c49f45
+def _check_images(x):
     if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
     if x.dim() != 4: raise ValueError(f"expected images of shape (n, channels, h, w), given {tuple(x.shape)}")
+
+
+def _uniform(x, generator, *shape):
+    "Random numbers from 0 to 1 of `shape`, on the device and in the precision of the images `x`."
+    _check_images(x)
     device = x.device if generator is None else generator.device
     return torch.rand(*shape, generator=generator, device=device).to(x)
 
@@ -228,7 +232,7 @@ def random_flip(
     p: float = 0.5,  # how likely an image is flipped
     generator: torch.Generator | None = None,  # source of the random numbers; None: torch's own
 ) -> Tensor:
-    "Images, some of them with left and right exchanged. Raises `TypeError` or `ValueError` for other inputs, as do all of these."
+    "Images, some with left and right exchanged. Raises `TypeError` or `ValueError` for other inputs, as all of these do."
     flip = _uniform(x, generator, len(x)) < p
     return torch.where(flip[:, None, None, None], x.flip(3), x)
 
@@ -242,14 +246,15 @@ def random_brightness(
     factor = 1 + strength * (2 * _uniform(x, generator, len(x), 1, 1, 1) - 1)
     return (x * factor).clamp(0, 1)
 
-# %% ../nbs/07_preparation.ipynb #e8bc8653
+# %% ../nbs/07_preparation.ipynb #f8ee2a52
 def random_crop(
     x: Tensor,  # images, (n, channels, h, w)
     padding: int = 2,  # the image moves by up to this many pixels in each direction
     generator: torch.Generator | None = None,  # source of the random numbers; None: torch's own
 ) -> Tensor:
     "Images cut out at random places after a frame of zeros was added, as torchvision's `RandomCrop`."
-    n, channels, h, w = x.shape if x.dim() == 4 else (0,) * 4
+    _check_images(x)
+    n, channels, h, w = x.shape
     corner = (_uniform(x, generator, 2, n) * (2 * padding + 1)).long().clamp(max=2 * padding)  # top and left
     rows, columns = (corner[i][:, None] + torch.arange(size, device=x.device) for i, size in enumerate((h, w)))
     image, channel = torch.arange(n, device=x.device), torch.arange(channels, device=x.device)
@@ -263,7 +268,7 @@ def add_noise(
     generator: torch.Generator | None = None,  # source of the random numbers; None: torch's own
 ) -> Tensor:
     "Images with normal noise in each pixel."
-    _uniform(x, generator, 0)  # checks x
+    _check_images(x)
     device = x.device if generator is None else generator.device
     return x + std * torch.randn(x.shape, generator=generator, device=device).to(x)
 
