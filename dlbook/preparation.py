@@ -7,11 +7,12 @@ __all__ = ['clean', 'StandardScaler', 'MinMaxScaler', 'RobustScaler', 'random_fl
            'add_noise', 'random_rotation', 'word_dropout', 'word_swap', 'synonym_replacement', 'random_oversample',
            'random_undersample', 'smote', 'tomek_links', 'edited_nearest_neighbours', 'class_weights']
 
-# %% ../nbs/07_preparation.ipynb #28f7be2b
+# %% ../nbs/07_preparation.ipynb #1abcce3d
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from fastcore.basics import patch
 from pandas.api.types import is_numeric_dtype
 from torch import Tensor
 
@@ -106,13 +107,20 @@ def _check_clean(table, train, target, drop, steps):
     if not train.any(): raise ValueError("expected at least one training row, given none")
     return train
 
-# %% ../nbs/07_preparation.ipynb #ff5c9ef1
+# %% ../nbs/07_preparation.ipynb #0e2c892b
+def _kind(x): return f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+
+
+def _check_float(x):
+    if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
+
+
 class _Scaler:
     "What the scalers share."
 
     def fit(self, x: Tensor, y=None):
         "Measure each column of `x`, shape (n, features); NaN is left out. `y` is not used. Returns the scaler."
-        if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
+        _check_float(x)
         if x.dim() != 2 or not len(x): raise ValueError(f"expected x of shape (n, features), given {tuple(x.shape)}")
         if torch.isinf(x).any(): raise ValueError("expected finite numbers or NaN, given an infinite one")
         self.n_features_in_ = x.shape[1]
@@ -123,16 +131,15 @@ class _Scaler:
         "Measure `x`, and scale it."
         return self.fit(x).transform(x)
 
-    def _known(self, x):
-        "`x` in double precision, if it fits what was measured."
-        if not hasattr(self, "n_features_in_"): raise ValueError(f"expected fit before this, given a new {type(self).__name__}")
-        if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
-        if x.dim() != 2 or x.shape[1] != self.n_features_in_:
-            raise ValueError(f"expected x of shape (n, {self.n_features_in_}), given {tuple(x.shape)}")
-        return x.double()
-
-
-def _kind(x): return f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+# %% ../nbs/07_preparation.ipynb #3b8abc8b
+@patch
+def _known(self: _Scaler, x):
+    "`x` in double precision, if it fits what was measured."
+    if not hasattr(self, "n_features_in_"): raise ValueError(f"expected fit before this, given a new {type(self).__name__}")
+    _check_float(x)
+    if x.dim() != 2 or x.shape[1] != self.n_features_in_:
+        raise ValueError(f"expected x of shape (n, {self.n_features_in_}), given {tuple(x.shape)}")
+    return x.double()
 
 # %% ../nbs/07_preparation.ipynb #fa51ff99
 class StandardScaler(_Scaler):
@@ -214,9 +221,9 @@ class RobustScaler(_Scaler):
         "Scaled `x` back in its units."
         return (self._known(x) * self.scale_ + self.center_).to(x.dtype)
 
-# %% ../nbs/07_preparation.ipynb #26c49f45
+# %% ../nbs/07_preparation.ipynb #0bf1dee3
 def _check_images(x):
-    if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
+    _check_float(x)
     if x.dim() != 4: raise ValueError(f"expected images of shape (n, channels, h, w), given {tuple(x.shape)}")
 
 
@@ -226,7 +233,7 @@ def _uniform(x, generator, *shape):
     device = x.device if generator is None else generator.device
     return torch.rand(*shape, generator=generator, device=device).to(x)
 
-
+# %% ../nbs/07_preparation.ipynb #12f45557
 def random_flip(
     x: Tensor,  # images, (n, channels, h, w)
     p: float = 0.5,  # how likely an image is flipped
@@ -236,7 +243,7 @@ def random_flip(
     flip = _uniform(x, generator, len(x)) < p
     return torch.where(flip[:, None, None, None], x.flip(3), x)
 
-
+# %% ../nbs/07_preparation.ipynb #189d046e
 def random_brightness(
     x: Tensor,  # images, (n, channels, h, w), values from 0 to 1
     strength: float = 0.2,  # the factor lies between 1 - strength and 1 + strength
@@ -246,7 +253,7 @@ def random_brightness(
     factor = 1 + strength * (2 * _uniform(x, generator, len(x), 1, 1, 1) - 1)
     return (x * factor).clamp(0, 1)
 
-# %% ../nbs/07_preparation.ipynb #f8ee2a52
+# %% ../nbs/07_preparation.ipynb #98bb93f8
 def random_crop(
     x: Tensor,  # images, (n, channels, h, w)
     padding: int = 2,  # the image moves by up to this many pixels in each direction
@@ -261,7 +268,7 @@ def random_crop(
     framed = F.pad(x, (padding,) * 4)
     return framed[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]]
 
-
+# %% ../nbs/07_preparation.ipynb #3bd2f0d3
 def add_noise(
     x: Tensor,  # images, (n, channels, h, w)
     std: float = 0.1,  # standard deviation, in the unit of x
@@ -289,7 +296,7 @@ def _rotate(x, angle):
     back = torch.stack([cos, -sin * h / w, zero, sin * w / h, cos, zero], 1).view(-1, 2, 3)
     return F.grid_sample(x, F.affine_grid(back, x.shape, align_corners=False), align_corners=False)
 
-# %% ../nbs/07_preparation.ipynb #94d53710
+# %% ../nbs/07_preparation.ipynb #ef9c413c
 def _chances(words, generator):
     "A random number from 0 to 1 for each word."
     if isinstance(words, str): raise TypeError("expected a list of words, given a str: split it first")
@@ -306,7 +313,7 @@ def word_dropout(
     kept = [word for word, chance in zip(words, chances) if chance >= p]
     return kept or [words[chances.index(max(chances))] for _ in words[:1]]
 
-
+# %% ../nbs/07_preparation.ipynb #9d542b63
 def word_swap(
     words: list,  # the words of a text
     swaps: int = 1,  # how many times two words change places
@@ -320,7 +327,7 @@ def word_swap(
         words[i], words[j] = words[j], words[i]
     return words
 
-
+# %% ../nbs/07_preparation.ipynb #9e248db2
 def synonym_replacement(
     words: list,  # the words of a text
     table: dict,  # word in lower case -> list of synonyms
@@ -352,7 +359,7 @@ def _members(y):
     "The row numbers of each class that occurs, class -> array."
     return {c: np.flatnonzero(y.cpu().numpy() == c) for c in y.unique().tolist()}
 
-# %% ../nbs/07_preparation.ipynb #f7a3584c
+# %% ../nbs/07_preparation.ipynb #746e7107
 def random_oversample(
     x: Tensor,  # rows, (n, ...)
     y: Tensor,  # class numbers, (n,), int64
@@ -366,7 +373,7 @@ def random_oversample(
     rows = torch.from_numpy(np.concatenate([np.arange(len(y)), *extra])).to(y.device)
     return x[rows.to(x.device)], y[rows]
 
-
+# %% ../nbs/07_preparation.ipynb #d649926c
 def random_undersample(
     x: Tensor,  # rows, (n, ...)
     y: Tensor,  # class numbers, (n,), int64
@@ -381,7 +388,7 @@ def random_undersample(
     rows = torch.from_numpy(np.concatenate(kept)).to(y.device)
     return x[rows.to(x.device)], y[rows]
 
-# %% ../nbs/07_preparation.ipynb #f461ffc6
+# %% ../nbs/07_preparation.ipynb #8f026a54
 def _nearest(x, k):
     "Numbers of the `k` rows nearest to each row, itself left out, (n, k); of equally near ones the earlier comes first."
     found = []
@@ -391,7 +398,7 @@ def _nearest(x, k):
         found.append(distance.sort(dim=1, stable=True).indices[:, :k])
     return torch.cat(found)
 
-
+# %% ../nbs/07_preparation.ipynb #28c65dc0
 def smote(
     x: Tensor,  # table of numbers, (n, features)
     y: Tensor,  # class numbers, (n,), int64
@@ -413,7 +420,7 @@ def smote(
         new_y.append(y.new_full((len(pair),), c))
     return torch.cat(new_x), torch.cat(new_y)
 
-# %% ../nbs/07_preparation.ipynb #3bcc6cd9
+# %% ../nbs/07_preparation.ipynb #9b990dd8
 def tomek_links(
     x: Tensor,  # table of numbers, (n, features)
     y: Tensor,  # class numbers, (n,), int64
@@ -424,7 +431,7 @@ def tomek_links(
     nearest, rows = _nearest(x, 1)[:, 0], torch.arange(len(x), device=x.device)
     return rows[(nearest[nearest] == rows) & (y[nearest] != y)]
 
-
+# %% ../nbs/07_preparation.ipynb #68857907
 def edited_nearest_neighbours(
     x: Tensor,  # table of numbers, (n, features)
     y: Tensor,  # class numbers, (n,), int64
@@ -436,7 +443,7 @@ def edited_nearest_neighbours(
     votes = F.one_hot(y[_nearest(x, k)]).sum(1)
     return (votes.argmax(1) == y).nonzero()[:, 0]
 
-
+# %% ../nbs/07_preparation.ipynb #66617a6e
 def class_weights(
     y: Tensor,  # class numbers, (n,), int64, each class at least once
 ) -> Tensor:  # (classes,), float32
