@@ -36,11 +36,12 @@ def _read_numbers(table, columns, log):
             log.append(("types", name, int(unread.sum()), f"not numbers, now missing: {', '.join(found[:3])}"))
         table[name] = numbers
 
-# %% ../nbs/07_preparation.ipynb #0dca2c6d
+# %% ../nbs/07_preparation.ipynb #dc104248
 def _drop_duplicates(table, log):
     "Of rows that are equal in every column the first one stays."
     repeated = table.duplicated()
-    if repeated.any(): log.append(("duplicates", "(rows)", int(repeated.sum()), "equal to an earlier row, left out"))
+    if repeated.any():
+        log.append(("duplicates", "(rows)", int(repeated.sum()), "equal to an earlier row, left out"))
     return table[~repeated].copy()
 
 
@@ -55,7 +56,7 @@ def _pull_in(table, train, columns, fence, log):
         table[name] = values.clip(below, above)
         log.append(("outliers", name, int(beyond.sum()), f"pulled to {below:.4g} or {above:.4g}"))
 
-# %% ../nbs/07_preparation.ipynb #60c4eed2
+# %% ../nbs/07_preparation.ipynb #df39ed57
 def _fill(table, train, columns, log):
     "Missing numbers become the median of the training rows, missing words the word `missing`."
     for name in columns:
@@ -64,12 +65,13 @@ def _fill(table, train, columns, log):
         value, shown = "missing", "missing"
         if is_numeric_dtype(table[name]):
             value = table.loc[train, name].median()
-            if np.isnan(value): raise ValueError(f"expected values of {name!r} in the training rows, given none: drop it")
+            if np.isnan(value):
+                raise ValueError(f"expected values of {name!r} in the training rows, given none: drop it")
             shown = f"{value:.4g}, the median"
         table[name] = table[name].fillna(value)
         log.append(("missing", name, int(gaps.sum()), f"filled with {shown}"))
 
-# %% ../nbs/07_preparation.ipynb #7597dca7
+# %% ../nbs/07_preparation.ipynb #fef4ca48
 def clean(
     table: pd.DataFrame,  # a row a sample; the table itself stays as it is
     train=None,  # which rows quartiles and medians come from, booleans of shape (rows,); None: all
@@ -77,8 +79,8 @@ def clean(
     drop: tuple = (),  # columns to leave out, for instance because they leak
     fence: float = 3.0,  # an outlier lies this many times the distance of the quartiles outside of them
     steps: tuple = ("types", "duplicates", "outliers", "missing"),  # what to do, always in this order
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table, with its row labels, and a report: step, column, changed, what
-    "A table with numbers in each cell, and what was changed. Raises `ValueError` or `TypeError` for bad arguments."
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table, and a report: step, column, changed, what
+    "A table without gaps, and what was changed. Raises `ValueError` or `TypeError` for bad arguments."
     train = _check_clean(table, train, target, drop, steps)
     log = [("drop", name, len(table), "column left out") for name in drop]
     result = table.drop(columns=list(drop)).reset_index(drop=True)
@@ -86,17 +88,27 @@ def clean(
     if "types" in steps: _read_numbers(result, columns, log)
     if "duplicates" in steps: result = _drop_duplicates(result, log)
     train = train[result.index]
-    if "outliers" in steps: _pull_in(result, train, [c for c in columns if is_numeric_dtype(result[c])], fence, log)
+    numeric = [name for name in columns if is_numeric_dtype(result[name])]
+    if "outliers" in steps: _pull_in(result, train, numeric, fence, log)
     if "missing" in steps: _fill(result, train, columns, log)
     result.index = table.index[result.index]
     return result, pd.DataFrame(log, columns=["step", "column", "changed", "what"])
 
-# %% ../nbs/07_preparation.ipynb #3d63615a
+# %% ../nbs/07_preparation.ipynb #d020f194
+def _kind(x): return f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
+
+
+def _check_float(x):
+    if isinstance(x, Tensor) and x.is_floating_point(): return
+    raise TypeError(f"expected a float tensor, given {_kind(x)}")
+
+
 def _check_clean(table, train, target, drop, steps):
     "Which rows are training rows, an array of booleans, or an error that says what does not fit."
-    if not isinstance(table, pd.DataFrame): raise TypeError(f"expected a pandas DataFrame, given {type(table).__name__}")
+    if not isinstance(table, pd.DataFrame): raise TypeError(f"expected a pandas DataFrame, given {_kind(table)}")
     known = ("types", "duplicates", "outliers", "missing")
-    if isinstance(drop, str) or isinstance(steps, str): raise TypeError("expected drop and steps to be tuples of names")
+    if isinstance(drop, str) or isinstance(steps, str):
+        raise TypeError("expected tuples of names for drop and steps")
     for name in steps:
         if name not in known: raise ValueError(f"expected steps among {known}, given {name!r}")
     for name in (*drop, *([] if target is None else [target])):
@@ -107,21 +119,15 @@ def _check_clean(table, train, target, drop, steps):
     if not train.any(): raise ValueError("expected at least one training row, given none")
     return train
 
-# %% ../nbs/07_preparation.ipynb #0e2c892b
-def _kind(x): return f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
-
-
-def _check_float(x):
-    if not isinstance(x, Tensor) or not x.is_floating_point(): raise TypeError(f"expected a float tensor, given {_kind(x)}")
-
-
+# %% ../nbs/07_preparation.ipynb #44fc8283
 class _Scaler:
     "What the scalers share."
 
     def fit(self, x: Tensor, y=None):
         "Measure each column of `x`, shape (n, features); NaN is left out. `y` is not used. Returns the scaler."
         _check_float(x)
-        if x.dim() != 2 or not len(x): raise ValueError(f"expected x of shape (n, features), given {tuple(x.shape)}")
+        if x.dim() != 2 or not len(x):
+            raise ValueError(f"expected x of shape (n, features), given {tuple(x.shape)}")
         if torch.isinf(x).any(): raise ValueError("expected finite numbers or NaN, given an infinite one")
         self.n_features_in_ = x.shape[1]
         self._measure(x.double(), torch.finfo(x.dtype).eps)
@@ -131,11 +137,12 @@ class _Scaler:
         "Measure `x`, and scale it."
         return self.fit(x).transform(x)
 
-# %% ../nbs/07_preparation.ipynb #3b8abc8b
+# %% ../nbs/07_preparation.ipynb #f1381cb9
 @patch
 def _known(self: _Scaler, x):
     "`x` in double precision, if it fits what was measured."
-    if not hasattr(self, "n_features_in_"): raise ValueError(f"expected fit before this, given a new {type(self).__name__}")
+    if not hasattr(self, "n_features_in_"):
+        raise ValueError(f"expected fit before this, given a new {type(self).__name__}")
     _check_float(x)
     if x.dim() != 2 or x.shape[1] != self.n_features_in_:
         raise ValueError(f"expected x of shape (n, {self.n_features_in_}), given {tuple(x.shape)}")
@@ -161,17 +168,17 @@ class StandardScaler(_Scaler):
         "Scaled `x` back in its units."
         return (self._known(x) * self.scale_ + self.mean_).to(x.dtype)
 
-# %% ../nbs/07_preparation.ipynb #bc5e1d3e
+# %% ../nbs/07_preparation.ipynb #b9814935
 def _quantile(x, q):
-    "The value of each column below which a share `q` of it lies, NaN left out, as `numpy.nanquantile`; shape (features,)."
+    "The value below which a share `q` of each column lies, NaN left out: `numpy.nanquantile`, (features,)."
     ordered = x.sort(0).values
     place = (q * ((~torch.isnan(x)).sum(0) - 1).double()).clamp(min=0)
     low, high = (ordered.gather(0, end.long()[None])[0] for end in (place.floor(), place.ceil()))
     return torch.lerp(low, high, place.frac())
 
-# %% ../nbs/07_preparation.ipynb #9e0f45e9
+# %% ../nbs/07_preparation.ipynb #b6e652e7
 class MinMaxScaler(_Scaler):
-    "Each column to a range, as in scikit-learn. Measures `data_min_`, `data_max_`, `data_range_`, `scale_` and `min_`."
+    "Each column to a range, as in scikit-learn. Measures `data_min_`, `data_max_`, `scale_` and `min_`."
 
     def __init__(
         self,
@@ -233,13 +240,13 @@ def _uniform(x, generator, *shape):
     device = x.device if generator is None else generator.device
     return torch.rand(*shape, generator=generator, device=device).to(x)
 
-# %% ../nbs/07_preparation.ipynb #12f45557
+# %% ../nbs/07_preparation.ipynb #81895d08
 def random_flip(
     x: Tensor,  # images, (n, channels, h, w)
     p: float = 0.5,  # how likely an image is flipped
     generator: torch.Generator | None = None,  # source of the random numbers; None: torch's own
 ) -> Tensor:
-    "Images, some with left and right exchanged. Raises `TypeError` or `ValueError` for other inputs, as all of these do."
+    "Images, some with left and right exchanged. Raises `TypeError` or `ValueError` for other inputs."
     flip = _uniform(x, generator, len(x)) < p
     return torch.where(flip[:, None, None, None], x.flip(3), x)
 
@@ -253,7 +260,7 @@ def random_brightness(
     factor = 1 + strength * (2 * _uniform(x, generator, len(x), 1, 1, 1) - 1)
     return (x * factor).clamp(0, 1)
 
-# %% ../nbs/07_preparation.ipynb #98bb93f8
+# %% ../nbs/07_preparation.ipynb #5c569155
 def random_crop(
     x: Tensor,  # images, (n, channels, h, w)
     padding: int = 2,  # the image moves by up to this many pixels in each direction
@@ -265,8 +272,8 @@ def random_crop(
     corner = (_uniform(x, generator, 2, n) * (2 * padding + 1)).long().clamp(max=2 * padding)  # top and left
     rows, columns = (corner[i][:, None] + torch.arange(size, device=x.device) for i, size in enumerate((h, w)))
     image, channel = torch.arange(n, device=x.device), torch.arange(channels, device=x.device)
-    framed = F.pad(x, (padding,) * 4)
-    return framed[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None]]
+    image, channel = image[:, None, None, None], channel[:, None, None]
+    return F.pad(x, (padding,) * 4)[image, channel, rows[:, None, :, None], columns[:, None, None]]
 
 # %% ../nbs/07_preparation.ipynb #3bd2f0d3
 def add_noise(
@@ -342,17 +349,19 @@ def synonym_replacement(
         replaced.append(others[int(len(others) * chance / p)] if others else word)
     return replaced
 
-# %% ../nbs/07_preparation.ipynb #d9eb3ed1
+# %% ../nbs/07_preparation.ipynb #1905cbef
 def _check_rows(x, y, numbers=False):
-    "Raise `TypeError` or `ValueError` unless `x` (n, ...) and `y` (n,) are rows and class numbers; with `numbers`, x is a table."
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor): raise TypeError(f"expected two tensors, given {_kind(x)}, {_kind(y)}")
+    "Raise an error unless `x` (n, ...) and `y` (n,) are rows and class numbers; with `numbers`, x is a table."
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"expected two tensors, given {_kind(x)}, {_kind(y)}")
     if y.dtype != torch.int64: raise TypeError(f"expected class numbers of torch.int64, given {y.dtype}")
     if y.dim() != 1 or len(x) != len(y) or not len(y):
-        raise ValueError(f"expected x of shape (n, ...) and y of shape (n,), given {tuple(x.shape)} and {tuple(y.shape)}")
+        raise ValueError(f"expected shapes (n, ...) and (n,), given {tuple(x.shape)} and {tuple(y.shape)}")
     if y.min() < 0: raise ValueError(f"expected class numbers from 0 on, given {y.min().item()}")
     if not numbers: return
     if x.dim() != 2: raise ValueError(f"expected x of shape (n, features), given {tuple(x.shape)}")
-    if not x.is_floating_point() or not torch.isfinite(x).all(): raise ValueError("expected finite floats in x, given others")
+    if not x.is_floating_point() or not torch.isfinite(x).all():
+        raise ValueError("expected finite floats in x, given others")
 
 
 def _members(y):
@@ -373,7 +382,7 @@ def random_oversample(
     rows = torch.from_numpy(np.concatenate([np.arange(len(y)), *extra])).to(y.device)
     return x[rows.to(x.device)], y[rows]
 
-# %% ../nbs/07_preparation.ipynb #d649926c
+# %% ../nbs/07_preparation.ipynb #86ed838c
 def random_undersample(
     x: Tensor,  # rows, (n, ...)
     y: Tensor,  # class numbers, (n,), int64
@@ -384,13 +393,14 @@ def random_undersample(
     members, rng = _members(y), np.random.RandomState(seed)
     smallest = min(members, key=lambda c: len(members[c]))
     size = len(members[smallest])
-    kept = [rows if c == smallest else rows[rng.choice(len(rows), size, replace=False)] for c, rows in members.items()]
+    kept = [rows if c == smallest else rows[rng.choice(len(rows), size, replace=False)]
+            for c, rows in members.items()]
     rows = torch.from_numpy(np.concatenate(kept)).to(y.device)
     return x[rows.to(x.device)], y[rows]
 
-# %% ../nbs/07_preparation.ipynb #8f026a54
+# %% ../nbs/07_preparation.ipynb #06f84c73
 def _nearest(x, k):
-    "Numbers of the `k` rows nearest to each row, itself left out, (n, k); of equally near ones the earlier comes first."
+    "Numbers of the `k` rows nearest to each row, but for itself, (n, k); of equally near ones the earlier first."
     found = []
     for rows in torch.arange(len(x), device=x.device).split(1000):
         distance = torch.cdist(x[rows], x, compute_mode="donot_use_mm_for_euclid_dist")
@@ -398,22 +408,23 @@ def _nearest(x, k):
         found.append(distance.sort(dim=1, stable=True).indices[:, :k])
     return torch.cat(found)
 
-# %% ../nbs/07_preparation.ipynb #28c65dc0
+# %% ../nbs/07_preparation.ipynb #f49eaa47
 def smote(
     x: Tensor,  # table of numbers, (n, features)
     y: Tensor,  # class numbers, (n,), int64
     k: int = 5,  # how many neighbors to choose from
     seed: int = 0,  # the same seed gives the same rows
 ) -> tuple[Tensor, Tensor]:  # all rows, followed by new ones
-    "New rows between neighbors of the smaller classes, until all are as large as the largest (Chawla and others 2002)."
+    "New rows between neighbors of the smaller classes, until all are equally large (Chawla and others 2002)."
     _check_rows(x, y, numbers=True)
     members, new_x, new_y = _members(y), [x], [y]
     largest = max(map(len, members.values()))
     for c, rows in members.items():
         if len(rows) == largest: continue
-        if not 1 <= k < len(rows): raise ValueError(f"expected k from 1 to {len(rows) - 1}, the neighbors in class {c}, given {k}")
-        rng, own = np.random.RandomState(seed), x[torch.from_numpy(rows).to(x.device)]
-        pair, share = rng.randint(0, k * len(rows), largest - len(rows)), rng.uniform(size=(largest - len(rows), 1))
+        if not 1 <= k < len(rows):
+            raise ValueError(f"expected k from 1 to {len(rows) - 1}, the neighbors in class {c}, given {k}")
+        rng, own, lacking = np.random.RandomState(seed), x[torch.from_numpy(rows).to(x.device)], largest - len(rows)
+        pair, share = rng.randint(0, k * len(rows), lacking), rng.uniform(size=(lacking, 1))
         pair, share = torch.from_numpy(pair).to(x.device), torch.from_numpy(share).to(x)
         start, end = own[pair // k], own[_nearest(own, k).flatten()[pair]]
         new_x.append(start + share * (end - start))
@@ -431,7 +442,7 @@ def tomek_links(
     nearest, rows = _nearest(x, 1)[:, 0], torch.arange(len(x), device=x.device)
     return rows[(nearest[nearest] == rows) & (y[nearest] != y)]
 
-# %% ../nbs/07_preparation.ipynb #68857907
+# %% ../nbs/07_preparation.ipynb #68c9d390
 def edited_nearest_neighbours(
     x: Tensor,  # table of numbers, (n, features)
     y: Tensor,  # class numbers, (n,), int64
@@ -439,16 +450,18 @@ def edited_nearest_neighbours(
 ) -> Tensor:  # row numbers, sorted, int64
     "The rows that are of the class of most of their neighbors (Wilson 1972). Looks at all classes."
     _check_rows(x, y, numbers=True)
-    if not 1 <= k < len(x): raise ValueError(f"expected k from 1 to {len(x) - 1}, the neighbors there are, given {k}")
+    if not 1 <= k < len(x):
+        raise ValueError(f"expected k from 1 to {len(x) - 1}, the neighbors there are, given {k}")
     votes = F.one_hot(y[_nearest(x, k)]).sum(1)
     return (votes.argmax(1) == y).nonzero()[:, 0]
 
-# %% ../nbs/07_preparation.ipynb #66617a6e
+# %% ../nbs/07_preparation.ipynb #8a896351
 def class_weights(
     y: Tensor,  # class numbers, (n,), int64, each class at least once
 ) -> Tensor:  # (classes,), float32
     "Weights with which all classes count the same, n / (classes * count): scikit-learn's `balanced`."
     _check_rows(y, y)
     counts = y.bincount()
-    if (counts == 0).any(): raise ValueError(f"expected each class from 0 to {len(counts) - 1}, given none of {counts.tolist().index(0)}")
+    if (counts == 0).any():
+        raise ValueError(f"expected each class from 0 to {len(counts) - 1}, given none of {counts.argmin().item()}")
     return len(y) / (len(counts) * counts.float())

@@ -452,8 +452,8 @@ def test_clean_leaves_the_target_and_words_alone():
 def test_clean_says_what_is_wrong():
     table = a_table()
     with pytest.raises(TypeError, match="expected a pandas DataFrame, given ndarray"): clean(table.to_numpy())
-    with pytest.raises(TypeError, match="tuples of names"): clean(table, drop="a")
-    with pytest.raises(TypeError, match="tuples of names"): clean(table, steps="types")
+    with pytest.raises(TypeError, match="tuples of names for drop and steps"): clean(table, drop="a")
+    with pytest.raises(TypeError, match="tuples of names for drop and steps"): clean(table, steps="types")
     with pytest.raises(ValueError, match="expected steps among .*, given 'scale'"): clean(table, steps=("scale",))
     for arguments in ({"drop": ("z",)}, {"target": "z"}):
         with pytest.raises(ValueError, match="expected a column of the table, given 'z'"): clean(table, **arguments)
