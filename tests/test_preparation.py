@@ -217,7 +217,8 @@ def test_neighbors_of_many_rows_are_found_in_parts():
 def test_class_weights(labels):
     y = torch.tensor(labels)
     if len(set(labels)) <= max(labels):
-        with pytest.raises(ValueError, match="expected each class from 0 to"): class_weights(y)
+        lacking = min(set(range(max(labels))) - set(labels))
+        with pytest.raises(ValueError, match=f"expected each class from 0 to {max(labels)}, given none of {lacking}$"): class_weights(y)
     else: np.testing.assert_allclose(class_weights(y), compute_class_weight("balanced", classes=np.unique(labels), y=labels), rtol=1e-5)
 
 
@@ -416,6 +417,12 @@ def test_clean_step_by_step():
     pd.testing.assert_frame_equal(table, a_table())  # the table stays as it is
 
 
+def test_training_rows_stay_training_rows_when_duplicates_go():
+    table = pd.DataFrame({"a": [1.0, 1, 2, 3, 700, np.nan]})
+    result, _ = clean(table, train=[True, True, True, True, False, False])
+    assert result["a"].tolist() == [1, 2, 3, 2.5 + 3, 2] and list(result.index) == [0, 2, 3, 4, 5]
+
+
 def test_clean_all_at_once():
     result, report = clean(a_table(), train=np.array([True, True, True, False, False, False]), target="y")
     assert list(result.index) == [10, 11, 12, 13, 14] and result["y"].tolist() == [0, 1, 0, 1, 1]
@@ -445,6 +452,8 @@ def test_clean_leaves_the_target_and_words_alone():
     result, report = clean(table, target="y")
     pd.testing.assert_frame_equal(result, table)
     assert len(report) == 0
+    seldom = pd.DataFrame({"seldom": [0.0] * 20 + [1.0]})  # its quartiles are equal: they set no scale
+    assert clean(seldom, steps=("outliers",))[0]["seldom"].sum() == 1
     wild = pd.DataFrame({"a": [1.0, 2, 3, np.inf, -np.inf]})
     assert clean(wild)[0]["a"].tolist() == [1, 2, 3, 5.5, -1.5]
 
