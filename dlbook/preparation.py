@@ -71,29 +71,6 @@ def _fill(table, train, columns, log):
         table[name] = table[name].fillna(value)
         log.append(("missing", name, int(gaps.sum()), f"filled with {shown}"))
 
-# %% ../nbs/07_preparation.ipynb #fef4ca48
-def clean(
-    table: pd.DataFrame,  # a row a sample; the table itself stays as it is
-    train=None,  # which rows quartiles and medians come from, booleans of shape (rows,); None: all
-    target: str | None = None,  # a column that is never changed
-    drop: tuple = (),  # columns to leave out, for instance because they leak
-    fence: float = 3.0,  # an outlier lies this many times the distance of the quartiles outside of them
-    steps: tuple = ("types", "duplicates", "outliers", "missing"),  # what to do, always in this order
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table, and a report: step, column, changed, what
-    "A table without gaps, and what was changed. Raises `ValueError` or `TypeError` for bad arguments."
-    train = _check_clean(table, train, target, drop, steps)
-    log = [("drop", name, len(table), "column left out") for name in drop]
-    result = table.drop(columns=list(drop)).reset_index(drop=True)
-    columns = [name for name in result.columns if name != target]
-    if "types" in steps: _read_numbers(result, columns, log)
-    if "duplicates" in steps: result = _drop_duplicates(result, log)
-    train = train[result.index]
-    numeric = [name for name in columns if is_numeric_dtype(result[name])]
-    if "outliers" in steps: _pull_in(result, train, numeric, fence, log)
-    if "missing" in steps: _fill(result, train, columns, log)
-    result.index = table.index[result.index]
-    return result, pd.DataFrame(log, columns=["step", "column", "changed", "what"])
-
 # %% ../nbs/07_preparation.ipynb #d020f194
 def _kind(x): return f"a tensor of {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
 
@@ -118,6 +95,29 @@ def _check_clean(table, train, target, drop, steps):
         raise ValueError(f"expected train to be {len(table)} booleans, given {train.dtype} of shape {train.shape}")
     if not train.any(): raise ValueError("expected at least one training row, given none")
     return train
+
+# %% ../nbs/07_preparation.ipynb #fef4ca48
+def clean(
+    table: pd.DataFrame,  # a row a sample; the table itself stays as it is
+    train=None,  # which rows quartiles and medians come from, booleans of shape (rows,); None: all
+    target: str | None = None,  # a column that is never changed
+    drop: tuple = (),  # columns to leave out, for instance because they leak
+    fence: float = 3.0,  # an outlier lies this many times the distance of the quartiles outside of them
+    steps: tuple = ("types", "duplicates", "outliers", "missing"),  # what to do, always in this order
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # the table, and a report: step, column, changed, what
+    "A table without gaps, and what was changed. Raises `ValueError` or `TypeError` for bad arguments."
+    train = _check_clean(table, train, target, drop, steps)
+    log = [("drop", name, len(table), "column left out") for name in drop]
+    result = table.drop(columns=list(drop)).reset_index(drop=True)
+    columns = [name for name in result.columns if name != target]
+    if "types" in steps: _read_numbers(result, columns, log)
+    if "duplicates" in steps: result = _drop_duplicates(result, log)
+    train = train[result.index]
+    numeric = [name for name in columns if is_numeric_dtype(result[name])]
+    if "outliers" in steps: _pull_in(result, train, numeric, fence, log)
+    if "missing" in steps: _fill(result, train, columns, log)
+    result.index = table.index[result.index]
+    return result, pd.DataFrame(log, columns=["step", "column", "changed", "what"])
 
 # %% ../nbs/07_preparation.ipynb #44fc8283
 class _Scaler:
