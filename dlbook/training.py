@@ -34,7 +34,7 @@ def _gain(nonlinearity, a):
     if nonlinearity not in gains: raise ValueError(f"expected nonlinearity of {sorted(gains)}, given {nonlinearity!r}")
     return gains[nonlinearity]
 
-# %% ../nbs/06_training.ipynb #3bd97fa8
+# %% ../nbs/06_training.ipynb #2257b76d
 @torch.no_grad()
 def xavier_uniform_(
     tensor: Tensor,  # weight to fill in place, (n_out, n_in, ...)
@@ -53,9 +53,10 @@ def xavier_normal_(
     generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # the same tensor
     "Normal with the standard deviation gain·√(2 / (fan in + fan out)) (Glorot and Bengio 2010). As in `torch.nn.init`."
-    return tensor.normal_(0, gain * math.sqrt(2 / max(sum(_fans(tensor)), 1)), generator=generator)
+    std = gain * math.sqrt(2 / max(sum(_fans(tensor)), 1))
+    return tensor.normal_(0, std, generator=generator)
 
-# %% ../nbs/06_training.ipynb #b1fed974
+# %% ../nbs/06_training.ipynb #79538751
 def _kaiming_std(tensor, a, mode, nonlinearity):
     if mode not in ("fan_in", "fan_out"): raise ValueError(f"expected mode 'fan_in' or 'fan_out', given {mode!r}")
     fan = _fans(tensor)[mode == "fan_out"]
@@ -70,11 +71,11 @@ def kaiming_uniform_(
     nonlinearity: str = "leaky_relu",  # the activation behind the layer
     generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # the same tensor
-    "Uniform within ±gain·√(3 / fan) (He and others 2015). As in `torch.nn.init`. Raises `ValueError` for other words."
+    "Uniform within ±gain·√(3 / fan) (He and others 2015). As in `torch.nn.init`."
     bound = math.sqrt(3) * _kaiming_std(tensor, a, mode, nonlinearity)
     return tensor.uniform_(-bound, bound, generator=generator)
 
-# %% ../nbs/06_training.ipynb #6f820989
+# %% ../nbs/06_training.ipynb #f92314f5
 @torch.no_grad()
 def kaiming_normal_(
     tensor: Tensor,  # weight to fill in place, (n_out, n_in, ...)
@@ -84,7 +85,8 @@ def kaiming_normal_(
     generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # the same tensor
     "Normal with the standard deviation gain / √fan (He and others 2015). As in `torch.nn.init`."
-    return tensor.normal_(0, _kaiming_std(tensor, a, mode, nonlinearity), generator=generator)
+    std = _kaiming_std(tensor, a, mode, nonlinearity)
+    return tensor.normal_(0, std, generator=generator)
 
 # %% ../nbs/06_training.ipynb #d75a6a3f
 def _weights(parameters):
