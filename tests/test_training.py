@@ -269,14 +269,14 @@ def test_early_stopping_of_a_metric_looks_for_the_largest():
 
 
 def test_early_stopping_brings_back_buffers_and_starts_anew_and_lets_others_work():
-    learn, stopper = trained([1.0, 2.0, 3.0, 4.0], patience=2, fits=2)
+    learn, stopper = trained([5.0, 6.0, 7.0, 8.0], patience=2, fits=2)
     assert stopper.best_epoch == 0 and learn.model.weight.item() == 1
     learn.add_cb(stopper)
     with learn.no_bar(), learn.no_logging():
         learn.validate()
         learn.lr_find(num_it=5, show_plot=False)
         learn.get_preds()
-    assert learn.model.weight.item() == 1 and stopper.best_epoch == 0
+    assert learn.model.weight.item() == 1 and stopper.best_epoch == 0 and stopper.best == 5
 
     from dlbook.kit.data import iris
     from fastai.vision.all import Learner
