@@ -53,6 +53,7 @@ def test_initializers_have_torchs_arguments_and_fill_in_place(name):
     torch.manual_seed(0)
     torch.testing.assert_close(getattr(training, name)(torch.empty(4, 3)), expected)
     assert getattr(training, name)(torch.empty(0, 3)).shape == (0, 3)
+    assert getattr(training, name)(torch.empty(0, 0)).shape == (0, 0)
 
 
 def test_initializers_keep_the_mean_square():
@@ -409,9 +410,9 @@ def test_public_names():
 
 
 def test_import_is_silent():
-    done = subprocess.run([sys.executable, "-W", "default", "-c", "import dlbook.training, sys; assert 'matplotlib.pyplot' not in sys.modules or True"],
+    done = subprocess.run([sys.executable, "-W", "default", "-c", "import dlbook.training"],
                           capture_output=True, text=True)
-    assert done.returncode == 0 and "torch.jit" not in done.stderr
+    assert done.returncode == 0 and "torch.jit" not in done.stderr, done.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
