@@ -127,6 +127,7 @@ def test_dropout_keeps_the_mean_and_its_default():
     torch.manual_seed(0)
     out = Dropout()(torch.ones(100_000))
     assert set(out.unique().tolist()) == {0.0, 2.0} and out.mean().item() == pytest.approx(1, abs=0.02)
+    assert Dropout(1)(torch.ones(5)).tolist() == [0] * 5 and Dropout(0)(torch.ones(5)).tolist() == [1] * 5
 
 
 # Normalization
