@@ -95,7 +95,7 @@ def _check_act(act):
     if act is not None and (not callable(act) or isinstance(act, type)):
         raise TypeError(f"expected a function such as torch.relu, or None, as activation, given {act!r}")
 
-# %% ../nbs/01_neurons.ipynb #ed14c44e
+# %% ../nbs/01_neurons.ipynb #da5d1579
 class Neuron(nn.Module):
     "One unit: `act(x @ weight + bias)`, a number for each row of `x`."
 
@@ -107,7 +107,7 @@ class Neuron(nn.Module):
         super().__init__()
         if not isinstance(n_in, int) or n_in < 1: raise ValueError(f"expected n_in, a whole number from 1, given {n_in!r}")
         _check_act(act)
-        bound = 1 / math.sqrt(n_in)  # as nn.Linear begins; chapter 06 says why
+        bound = 1 / math.sqrt(n_in)  # as nn.Linear begins; chapter 6 says why
         self.weight = nn.Parameter(torch.empty(n_in).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(()).uniform_(-bound, bound))
         self.act = act

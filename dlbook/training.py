@@ -56,13 +56,13 @@ def xavier_normal_(
     std = gain * math.sqrt(2 / max(sum(_fans(tensor)), 1))
     return tensor.normal_(0, std, generator=generator)
 
-# %% ../nbs/06_training.ipynb #79538751
+# %% ../nbs/06_training.ipynb #7e587a10
 def _kaiming_std(tensor, a, mode, nonlinearity):
     if mode not in ("fan_in", "fan_out"): raise ValueError(f"expected mode 'fan_in' or 'fan_out', given {mode!r}")
     fan = _fans(tensor)[mode == "fan_out"]
     return _gain(nonlinearity, a) / math.sqrt(max(fan, 1))
 
-
+# %% ../nbs/06_training.ipynb #db3b720c
 @torch.no_grad()
 def kaiming_uniform_(
     tensor: Tensor,  # weight to fill in place, (n_out, n_in, ...)

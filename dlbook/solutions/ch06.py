@@ -10,7 +10,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['batch_norm_step', 'fold_batch_norm', 'group_folds', 'when_to_stop', 'bias_and_variance']
+__all__ = ['batch_norm_step', 'fold_batch_norm', 'stratified_folds', 'when_to_stop', 'bias_and_variance']
 
 # %% ../../nbs/solutions/06_training.ipynb #5737366d
 exercise("06.1", "the bound of kaiming_uniform_", (6 / 300) ** 0.5, tolerance=1e-2, outputs=("the bound",),
@@ -100,24 +100,39 @@ exercise("06.3", "batch normalization folded into a linear layer", fold_batch_no
                    (lambda weight, bias, mean, var, gamma, beta: (weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
                     "It looks as if the weight is left as it was; each row is scaled.")])
 
-# %% ../../nbs/solutions/06_training.ipynb #044ac39c
-def group_folds(
-    groups,  # group of each sample, (n,), int64
+# %% ../../nbs/solutions/06_training.ipynb #8bdf74f5
+def stratified_folds(
+    y,  # class of each sample, (n,), int64
     k,  # number of folds
 ):  # fold of each sample, (n,), int64
-    "All samples of a group get the same fold; the groups get the folds in turn."
-    return torch.unique(groups, return_inverse=True)[1] % k
+    "The samples of each class get the folds in turn."
+    folds = torch.zeros_like(y)
+    for c in y.unique():
+        rows = (y == c).nonzero()[:, 0]
+        folds[rows] = torch.arange(len(rows)) % k
+    return folds
 
 
-exercise("06.4", "folds that keep groups together", group_folds, outputs=("the fold",),
-         cases=lambda rng: [(torch.tensor(g), k) for g, k in [([0, 0, 1], 2), ([1, 0, 1, 2, 0], 2), ([7, 3, 7, 11, 3, 20], 3), ([5, 5, 4, 4, 9, 1], 2)]],
-         hints=["The numbers of the groups may have holes. First number the groups from 0 on.", "torch.unique(groups, return_inverse=True) does that.",
-                "Then the fold is the rest when dividing by k."],
-         mistakes=[(lambda groups, k: groups % k, "It looks as if you use the group's own number; the numbers may have holes, so count the groups first."),
-                   (lambda groups, k: torch.arange(len(groups)) % k, "It looks as if each sample gets its own fold: the groups are torn apart."),
-                   (lambda groups, k: torch.unique(groups, return_inverse=True)[1].clamp(max=k - 1), "It looks as if all later groups go into the last fold; start again at 0."),
-                   (lambda groups, k: torch.tensor([list(dict.fromkeys(groups.tolist())).index(g) % k for g in groups.tolist()]),
-                    "It looks as if the groups are counted in the order in which they appear; count them in the order of their numbers.")])
+def _one_count_for_all(y, k): return y.argsort(stable=True).argsort() % k
+
+
+def _in_blocks(y, k):
+    folds = torch.zeros_like(y)
+    for c in y.unique():
+        rows = (y == c).nonzero()[:, 0]
+        folds[rows] = torch.arange(len(rows)) * k // len(rows)
+    return folds
+
+
+exercise("06.4", "stratified folds", stratified_folds, outputs=("the fold",),
+         cases=lambda rng: [(torch.tensor(y), k) for y, k in [
+             ([0, 0, 1, 1], 2), ([0, 0, 0, 1, 1, 1], 2), ([1, 0, 1, 2, 0, 1, 1], 3), ([5, 5, 4, 4, 9, 5, 5, 4], 2)]],
+         hints=["Go through the classes one after the other; y.unique() lists them.", "Where is a class? (y == c).nonzero()[:, 0] gives the rows.",
+                "Within those rows, the fold is the place in the row of rows, modulo k: torch.arange(len(rows)) % k."],
+         mistakes=[(lambda y, k: torch.arange(len(y)) % k, "It looks as if you count all samples together; count each class on its own."),
+                   (lambda y, k: y % k, "It looks as if a class goes into one fold as a whole; that is the opposite of what is asked."),
+                   (_one_count_for_all, "It looks as if the count goes on from class to class; start again at fold 0 for each class."),
+                   (_in_blocks, "It looks as if each fold gets a run of neighbors; deal the samples out in turn, as cards.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #2499409f
 def when_to_stop(
