@@ -30,7 +30,7 @@ panels = [thing for thing in gc.get_objects() if isinstance(thing, ipywidgets.in
 assert panels, "no interactive picture was found"
 for panel in panels:
     for control in panel.children[:-1]:
-        for value in (control.min, control.max): control.value = value
+        for value in getattr(control, "options", None) or (control.min, control.max): control.value = value
     panel.f(**panel.kwargs)  # raises what the panel itself would only show
 """
 
