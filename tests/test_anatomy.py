@@ -76,6 +76,14 @@ def test_there_are_enough_figures_and_one_moves(path):
     assert any(is_picture(o) for c in moving for o in c["outputs"])
 
 
+@each_notebook
+def test_animations_show_a_picture_before_they_run(path):
+    "JupyterLab runs no scripts in a notebook that its reader has not run."
+    for output in outputs(path):
+        html = "".join(output.get("data", {}).get("text/html", ""))
+        if 'class="animation"' in html: assert re.search(r'<img alt="[^"]+" src="data:image/png;base64,[\w+/=]{1000,}" id=', html)
+
+
 def test_figure_labels_are_unique_within_a_chapter():
     for path in NOTEBOOKS:
         labels = [label for c in code(path) for label in directive(source(c), "label")]
