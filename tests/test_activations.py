@@ -194,18 +194,6 @@ def test_torchs_own_activations_are_not_called():
 EXERCISES = ["02.1", "02.2", "02.3", "02.4", "02.5"]
 
 
-@pytest.mark.parametrize("id", EXERCISES)
-def test_reference_is_right(id):
-    assert judge(id, find(id).reference).state == "right"
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_every_known_mistake_is_named(id):
-    for wrong, sentence in find(id).mistakes:
-        verdict = judge(id, wrong)
-        assert verdict.state == "wrong" and sentence in verdict.line, verdict
-
-
 def slope_of_tanh(z):
     return 1 - torch.tanh(z)**2
 

@@ -41,7 +41,7 @@ def test_every_reference_passes(id): assert judge(id, find(id).reference).state 
 @pytest.mark.parametrize("id", IDS)
 def test_every_typical_mistake_is_refused_and_named(id):
     found = find(id)
-    assert len(found.mistakes) >= 2 and len(found.hints) >= 2
+    assert len(found.mistakes) >= 3 and len(found.hints) >= 2
     for wrong, fault in found.mistakes:
         verdict = judge(id, wrong)
         assert verdict.state == "wrong" and verdict.line.endswith(fault) and "\n" not in verdict.line, verdict

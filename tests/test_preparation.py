@@ -492,15 +492,6 @@ def test_wrong_answers_are_named(id, answer, message):
     assert verdict.state == "wrong" and message in verdict.line, verdict
 
 
-@pytest.mark.parametrize("id", [f"07.{i}" for i in range(1, 7)])
-def test_references_pass_and_mistakes_are_named(id):
-    ex = find(id)
-    assert judge(id, ex.reference).state == "right" and len(ex.hints) >= 2 and len(ex.mistakes) >= 3
-    for wrong, fault in ex.mistakes:
-        verdict = judge(id, wrong)
-        assert verdict.state == "wrong" and fault in verdict.line, verdict
-
-
 @given(st.integers(0, 10 ** 6), st.integers(2, 30))
 def test_the_references_are_scikit_learns(seed, n):
     from sklearn.metrics import average_precision_score, precision_recall_fscore_support

@@ -129,7 +129,7 @@ def slope(f, x):
     result = f(Dual(x, 1.0))
     return result.slope if isinstance(result, Dual) else 0.0  # a function that does not use x has slope 0
 
-# %% ../../nbs/solutions/04_backprop.ipynb #f1eb08e3
+# %% ../../nbs/solutions/04_backprop.ipynb #e76caf27
 def _square(x): return x * x
 def _line(x): return 3 * x + 2
 def _cubic(x): return 2 * x * x * x + x * -4.0 + 1
@@ -152,15 +152,23 @@ def _count_runs(answer, f, x):
 def _by_difference(f, x): return (f(x + 1e-5) - f(x - 1e-5)) / 2e-5
 
 
-def _without_product_rule(f, x):
+def _with_product(product, f, x):
+    "Dual numbers whose product has the slope `product(u, du, v, dv)`."
     class Dual:
         def __init__(self, value, slope=0.0): self.value, self.slope = value, slope
         def __add__(self, other): return Dual(self.value + getattr(other, "value", other), self.slope + getattr(other, "slope", 0.0))
-        def __mul__(self, other): return Dual(self.value * getattr(other, "value", other), self.slope * getattr(other, "slope", 1.0))
+
+        def __mul__(self, other):
+            v, dv = getattr(other, "value", other), getattr(other, "slope", None)
+            return Dual(self.value * v, product(self.value, self.slope, v, dv))
         __radd__, __rmul__ = __add__, __mul__
     return getattr(f(Dual(x, 1.0)), "slope", 0.0)
 
 
+def _without_product_rule(f, x): return _with_product(lambda u, du, v, dv: du * (1.0 if dv is None else dv), f, x)
+def _half_product_rule(f, x): return _with_product(lambda u, du, v, dv: du * v, f, x)
+
+# %% ../../nbs/solutions/04_backprop.ipynb #12eb9172
 exercise(
     "04.5", "a slope by dual numbers", slope, probe=_count_runs, outputs=("the slope", "the number of runs of f"),
     cases=lambda rng: [(f, x) for f in (_square, _line, _cubic, _nested, _constant) for x in (3.0, -1.5, 0.0)],
@@ -170,6 +178,7 @@ exercise(
     mistakes=[
         (_by_difference, "This nudges x and runs f twice. Carry the slope along with the value, and one run is enough."),
         (_without_product_rule, "The slope of a product is not the product of the slopes: use u'·v + u·v'."),
+        (_half_product_rule, "The slope of a product has two terms, u'·v + u·v'; it looks as if you take the first alone."),
     ],
 )
 
