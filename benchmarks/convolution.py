@@ -49,9 +49,10 @@ def rows() -> list[dict]:
     found = [compare("conv2d beside torch's, forward and backward", *pair, 1 / 4, units=times, unit="passes", rounds=9, warmup=2, **details)]
     pair = [forward(convolve, *tensors, padding, times) for convolve in (cnn.conv2d, F.conv2d)]
     found.append(compare("conv2d beside torch's, forward only", *pair, 1 / 4, units=times, unit="passes", rounds=9, warmup=2, **details))
-    x, w = tensors[0][:1, :, :8, :8].detach(), tensors[1].detach()
-    pair = [lambda: cnn.conv2d(x, w, padding=1), lambda: cnn.conv2d_loops(x, w, padding=1)]
-    found.append(compare("conv2d beside the loops, one image of 8 x 8", *pair, 10, unit="images", rounds=5, size=8, batch=1, channels=[16, 32]))
+    x, w = tensors[0].detach()[:, :, :8, :8].contiguous(), tensors[1].detach()
+    pair = [lambda: cnn.conv2d(x, w, padding=1), lambda: cnn.conv2d_loops(x[:1], w, padding=1)]
+    found.append(compare("conv2d of 64 images of 8 x 8 beside the loops over one of them", *pair, 100, units=64, other_units=1, unit="images", rounds=5,
+                         batch=64, size=8, channels=[16, 32]))
     return found
 
 

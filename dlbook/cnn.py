@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 # %% auto #0
 __all__ = ['output_size', 'conv2d_loops', 'windows', 'unfold', 'fold', 'conv2d_backward', 'conv2d', 'conv1d', 'max_pool2d',
-           'avg_pool2d', 'Conv1d', 'Conv2d', 'LeNet', 'ResBlock', 'ResNet', 'UNet']
+           'avg_pool2d', 'Conv1d', 'Conv2d', 'LeNet', 'ResBlock', 'ResNet', 'UNet', 'box_iou']
 
 # %% ../nbs/08_convolution.ipynb #ff39923b
 def _numbers(value, count, name, low):
@@ -510,3 +510,16 @@ def forward(
         x = F.interpolate(x, scale_factor=2)  # each value becomes a square of 2 x 2
         x = block(torch.cat([kept.pop(), x], 1))
     return self.out(x)
+
+# %% ../nbs/08_convolution.ipynb #35bcd699
+def box_iou(
+    a: Tensor,  # boxes (n, 4): left, top, right, bottom
+    b: Tensor,  # as many
+) -> Tensor:  # (n,), from 0 to 1; 0 for two boxes without area
+    "Intersection over union of each box in `a` with the one in `b` at its place. Raises `ValueError` for other shapes."
+    if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 4:
+        raise ValueError(f"expected two tensors of boxes (n, 4), given {tuple(a.shape)} and {tuple(b.shape)}")
+    def area(low, high): return (high - low).clamp(min=0).prod(1)
+    shared = area(torch.maximum(a[:, :2], b[:, :2]), torch.minimum(a[:, 2:], b[:, 2:]))
+    together = area(a[:, :2], a[:, 2:]) + area(b[:, :2], b[:, 2:]) - shared
+    return shared / together.clamp(min=torch.finfo(together.dtype).tiny)
