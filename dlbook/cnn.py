@@ -16,11 +16,11 @@ from torch import Tensor, nn
 __all__ = ['output_size', 'conv2d_loops', 'windows', 'unfold', 'fold', 'conv2d_backward', 'conv2d', 'conv1d', 'max_pool2d',
            'avg_pool2d', 'Conv1d', 'Conv2d', 'LeNet', 'ResBlock', 'ResNet', 'UNet', 'box_iou']
 
-# %% ../nbs/08_convolution.ipynb #ff39923b
+# %% ../nbs/08_convolution.ipynb #b29e821e
 def _numbers(value, count, name, low):
-    "`count` whole numbers, given as one or as many. Raises `ValueError` if there is another number of them, or one below `low`."
+    "`count` whole numbers from `low` on, given as one or as many. Raises `ValueError` for anything else."
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,) * count
-    if len(numbers) != count or not all(isinstance(n, int) and not isinstance(n, bool) and n >= low for n in numbers):
+    if len(numbers) != count or any(not isinstance(n, int) or isinstance(n, bool) or n < low for n in numbers):
         many = f", or {count} of them" if count > 1 else ""
         raise ValueError(f"expected {name} as a whole number from {low} on{many}, given {value!r}")
     return numbers
@@ -40,24 +40,28 @@ def output_size(
                          f"given {size} with padding {padding}")
     return (size + 2 * padding - span) // stride + 1
 
-# %% ../nbs/08_convolution.ipynb #833d8066
+# %% ../nbs/08_convolution.ipynb #79dc2089
 def _check(input, weight, bias, groups, dims):
     "Raises `TypeError` or `ValueError` if these cannot be convolved over the last `dims` dimensions."
     for name, given in {"input": input, "weight": weight, **({} if bias is None else {"bias": bias})}.items():
-        if not isinstance(given, Tensor): raise TypeError(f"expected {name} as a tensor, given {type(given).__name__}")
+        if not isinstance(given, Tensor):
+            raise TypeError(f"expected {name} as a tensor, given {type(given).__name__}")
         if not given.is_floating_point() or given.dtype != input.dtype:
-            raise TypeError(f"expected floating-point tensors of one dtype, given {name} {given.dtype}, input {input.dtype}")
+            raise TypeError("expected floating-point tensors of one dtype, "
+                            f"given {name} {given.dtype}, input {input.dtype}")
     sizes, shapes = ("length", "height, width")[dims - 1], (tuple(input.shape), tuple(weight.shape))
-    if input.ndim not in (dims + 1, dims + 2): raise ValueError(f"expected input (batch, channels, {sizes}), given {shapes[0]}")
+    if input.ndim not in (dims + 1, dims + 2):
+        raise ValueError(f"expected input (batch, channels, {sizes}), given {shapes[0]}")
     if weight.ndim != dims + 2 or 0 in weight.shape:
         raise ValueError(f"expected weight (channels out, channels in / groups, {sizes}), given {shapes[1]}")
     _numbers(groups, 1, "groups", 1)
     if input.shape[-dims - 1] != weight.shape[1] * groups or weight.shape[0] % groups:
-        raise ValueError(f"expected channels that fit {groups} groups, given input {shapes[0]}, weight {shapes[1]}")
+        raise ValueError(f"expected channels that fit {groups} groups, "
+                         f"given input {shapes[0]}, weight {shapes[1]}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"expected bias ({weight.shape[0]},), given {tuple(bias.shape)}")
 
-
+# %% ../nbs/08_convolution.ipynb #8718caa4
 def _pads(padding, kernel, stride, dilation):
     "How many zeros to put before and behind each dimension, last dimension first, as `F.pad` takes them."
     if padding == "same":
@@ -67,7 +71,7 @@ def _pads(padding, kernel, stride, dilation):
     each = _numbers(0 if padding == "valid" else padding, len(kernel), "padding 'valid', 'same', or", 0)
     return [n for p in reversed(each) for n in (p, p)]
 
-# %% ../nbs/08_convolution.ipynb #6854171c
+# %% ../nbs/08_convolution.ipynb #cb71ca40
 def _prepare(input, weight, bias, stride, padding, dilation, groups):
     "The input checked, padded and as a batch (B, C, H, W); stride and dilation as pairs."
     _check(input, weight, bias, groups, 2)
@@ -75,7 +79,7 @@ def _prepare(input, weight, bias, stride, padding, dilation, groups):
     x = F.pad(input, _pads(padding, weight.shape[2:], stride, dilation))
     return x if x.ndim == 4 else x[None], stride, dilation
 
-
+# %% ../nbs/08_convolution.ipynb #ae203656
 def conv2d_loops(
     input: Tensor,  # images (B, C_in, H, W), or one (C_in, H, W)
     weight: Tensor,  # kernels (C_out, C_in / groups, height, width)
@@ -88,23 +92,24 @@ def conv2d_loops(
     "The definition of `conv2d` as loops: clear and slow. Raises what `conv2d` raises."
     x, (s, t), (d, e) = _prepare(input, weight, bias, stride, padding, dilation, groups)
     n_out, depth, height, width = weight.shape
-    out = x.new_zeros(len(x), n_out, output_size(x.shape[2], height, s, 0, d), output_size(x.shape[3], width, t, 0, e))
+    rows, columns = output_size(x.shape[2], height, s, 0, d), output_size(x.shape[3], width, t, 0, e)
+    out = x.new_zeros(len(x), n_out, rows, columns)
     for b in range(len(x)):
         for o in range(n_out):
             first = o // (n_out // groups) * depth  # the first input channel of this kernel's group
-            for i in range(out.shape[2]):
-                for j in range(out.shape[3]):
+            for i in range(rows):
+                for j in range(columns):
                     patch = x[b, first:first + depth, s * i:s * i + d * height:d, t * j:t * j + e * width:e]
                     out[b, o, i, j] = (patch * weight[o]).sum() + (0 if bias is None else bias[o])
     return out if input.ndim == 4 else out[0]
 
-# %% ../nbs/08_convolution.ipynb #9d78e9f4
+# %% ../nbs/08_convolution.ipynb #dc5cc201
 def windows(
     x: Tensor,  # images (B, C, H, W)
     kernel,  # (height, width)
     stride=(1, 1),  # steps between two windows (down, right)
     dilation=(1, 1),  # steps between two elements of a window
-) -> Tensor:  # (B, C, height, width, H_out, W_out): at [b, c, p, q, i, j] element (p, q) of the window at place (i, j)
+) -> Tensor:  # (B, C, height, width, H_out, W_out): element (p, q) of the window at (i, j) is [..., p, q, i, j]
     "All windows that a kernel sees, as a view: no number is copied. Raises `ValueError` if not one fits."
     n, channels, *sizes = x.shape
     b, c, h, w = x.stride()
@@ -112,7 +117,7 @@ def windows(
     return x.as_strided((n, channels, *kernel, *places),
                         (b, c, h * dilation[0], w * dilation[1], h * stride[0], w * stride[1]))
 
-# %% ../nbs/08_convolution.ipynb #9989cfa0
+# %% ../nbs/08_convolution.ipynb #dc306a5e
 def unfold(
     input: Tensor,  # images (B, C, H, W), or one (C, H, W)
     kernel_size,  # of the window; a number, or (height, width)
@@ -120,10 +125,11 @@ def unfold(
     padding=0,  # zeros around the image; a number, or (top and bottom, left and right)
     stride=1,  # steps between two windows; a number, or (down, right)
 ) -> Tensor:  # (B, C·height·width, L): a column for each of the L places of the kernel
-    "Each window as a column (im2col). As `torch.nn.functional.unfold`. Raises `ValueError` if no window fits."
+    "Each window as a column. As `torch.nn.functional.unfold`. Raises `ValueError` if no window fits."
     kernel, dilation, stride = (_numbers(*args) for args in (
         (kernel_size, 2, "kernel_size", 1), (dilation, 2, "dilation", 1), (stride, 2, "stride", 1)))
-    if input.ndim not in (3, 4): raise ValueError(f"expected input (B, C, H, W) or (C, H, W), given {tuple(input.shape)}")
+    if input.ndim not in (3, 4):
+        raise ValueError(f"expected input (B, C, H, W) or (C, H, W), given {tuple(input.shape)}")
     x = F.pad(input, _pads(padding, kernel, stride, dilation))
     found = windows(x if x.ndim == 4 else x[None], kernel, stride, dilation)
     out = found.reshape(len(found), found.shape[1] * math.prod(kernel), math.prod(found.shape[4:]))
@@ -139,11 +145,12 @@ def _product(x, weight, stride, dilation, groups):
     kernels = weight.reshape(groups, n_out // groups, -1)  # a kernel in each row
     return (kernels @ columns).view(len(x), n_out, *places)
 
-# %% ../nbs/08_convolution.ipynb #794c8dae
+# %% ../nbs/08_convolution.ipynb #72a0dccf
 def _places(kernel, stride, dilation, size):
-    "For each element of the kernel: the index of the inputs that it meets while the kernel visits all `size` places."
+    "For each element of the kernel: the index of the inputs that it meets at all `size` places of the kernel."
     for at in ((p, q) for p in range(kernel[0]) for q in range(kernel[1])):
-        yield ..., *(slice(d * a, d * a + s * (n - 1) + 1, s) for a, d, s, n in zip(at, dilation, stride, size))
+        first = [a * d for a, d in zip(at, dilation)]
+        yield ..., *(slice(f, f + s * (n - 1) + 1, s) for f, s, n in zip(first, stride, size))
 
 
 def fold(
@@ -154,20 +161,21 @@ def fold(
     padding=0,  # zeros around the image; a number, or (top and bottom, left and right)
     stride=1,  # steps between two windows; a number, or (down, right)
 ) -> Tensor:  # images (B, C, H, W)
-    "Add each column back where `unfold` took it from. As `torch.nn.functional.fold`. Raises `ValueError` for other shapes."
+    "Add each column back where `unfold` took it from. As `torch.nn.functional.fold`. May raise `ValueError`."
     kernel, dilation, padding, stride, sizes = (_numbers(*args) for args in (
         (kernel_size, 2, "kernel_size", 1), (dilation, 2, "dilation", 1), (padding, 2, "padding", 0),
         (stride, 2, "stride", 1), (output_size, 2, "output_size", 1)))
     places = [globals()["output_size"](*numbers) for numbers in zip(sizes, kernel, stride, padding, dilation)]
     if input.ndim != 3 or input.shape[1] % math.prod(kernel) or input.shape[2] != math.prod(places):
-        raise ValueError(f"expected columns (B, a multiple of {math.prod(kernel)}, {math.prod(places)}), given {tuple(input.shape)}")
+        raise ValueError(f"expected columns (B, a multiple of {math.prod(kernel)}, {math.prod(places)}), "
+                         f"given {tuple(input.shape)}")
     columns = input.reshape(len(input), input.shape[1] // math.prod(kernel), math.prod(kernel), *places)
     (H, W), (p, q) = sizes, padding
     out = input.new_zeros(len(input), columns.shape[1], H + 2 * p, W + 2 * q)
     for place, part in zip(_places(kernel, stride, dilation, places), columns.unbind(2)): out[place] += part
     return out[..., p:p + H, q:q + W]
 
-# %% ../nbs/08_convolution.ipynb #279d915c
+# %% ../nbs/08_convolution.ipynb #0a8dab7c
 def conv2d_backward(
     grad_output: Tensor,  # gradient of the loss with respect to the output, (B, C_out, H_out, W_out)
     input: Tensor,  # images (B, C_in, H, W)
@@ -182,7 +190,7 @@ def conv2d_backward(
     n_out, _, *kernel = weight.shape
     columns = unfold(input, kernel, dilation, padding, stride)
     if grad_output.shape[:2] != (len(input), n_out) or grad_output.shape[2:].numel() != columns.shape[2]:
-        raise ValueError(f"expected grad_output of ({len(input)}, {n_out}, ...) with {columns.shape[2]} places, "
+        raise ValueError(f"expected grad_output of {len(input), n_out} with {columns.shape[2]} places, "
                          f"given {tuple(grad_output.shape)}")
     columns = columns.view(len(input), groups, columns.shape[1] // groups, columns.shape[2])
     kernels = weight.reshape(groups, n_out // groups, -1)
@@ -194,7 +202,7 @@ def conv2d_backward(
     if output_mask[1]: grad_weight = (grads @ columns.mT).sum(0).view(weight.shape)
     return grad_input, grad_weight, grad_output.sum((0, 2, 3)) if output_mask[2] else None
 
-# %% ../nbs/08_convolution.ipynb #a51e93cc
+# %% ../nbs/08_convolution.ipynb #c6083ce9
 class _Convolution(torch.autograd.Function):
     "`conv2d` of a padded batch, with `conv2d_backward` as its backward pass."
 
@@ -207,15 +215,16 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_output):
-        return *conv2d_backward(grad_output, *ctx.saved_tensors, *ctx.settings, ctx.needs_input_grad[:3]), None, None, None
+        wanted = ctx.needs_input_grad[:3]
+        return *conv2d_backward(grad_output, *ctx.saved_tensors, *ctx.settings, wanted), None, None, None
 
-
+# %% ../nbs/08_convolution.ipynb #9df29d17
 def conv2d(
     input: Tensor,  # images (B, C_in, H, W), or one (C_in, H, W)
     weight: Tensor,  # kernels (C_out, C_in / groups, height, width)
     bias: Tensor | None = None,  # (C_out,)
     stride=1,  # steps between two places of the kernel; a number, or (down, right)
-    padding=0,  # zeros around the image; a number, (top and bottom, left and right), "valid" (none), or "same" (as many as keep the size)
+    padding=0,  # zeros around it; a number, (top and bottom, left and right), "valid": none, "same": keep the size
     dilation=1,  # steps between two elements of the kernel; a number, or (down, right)
     groups: int = 1,  # cut the channels into so many groups, each with its own kernels
 ) -> Tensor:  # (B, C_out, H_out, W_out)
@@ -241,12 +250,13 @@ def conv1d(
     out = conv2d(input.unsqueeze(-2), weight.unsqueeze(-2), bias, (1, stride), padding, (1, dilation), groups)
     return out.squeeze(-2)
 
-# %% ../nbs/08_convolution.ipynb #7e8fdcd4
+# %% ../nbs/08_convolution.ipynb #2953e7fc
 def _pool(input, kernel_size, stride, padding, dilation, ceil_mode):
-    "The rim, what a last window that hangs over needs beyond it (both as `F.pad` takes them), and the indices of the windows' elements."
+    "The rim, what a last window that hangs over needs beyond it (as `F.pad` takes them), and `_places`."
     if not isinstance(input, Tensor) or not input.is_floating_point():
         raise TypeError(f"expected a floating-point tensor, given {getattr(input, 'dtype', type(input).__name__)}")
-    if input.ndim not in (3, 4): raise ValueError(f"expected input (B, C, H, W) or (C, H, W), given {tuple(input.shape)}")
+    if input.ndim not in (3, 4):
+        raise ValueError(f"expected input (B, C, H, W) or (C, H, W), given {tuple(input.shape)}")
     kernel = _numbers(kernel_size, 2, "kernel_size", 1)
     stride = kernel if stride is None else _numbers(stride, 2, "stride", 1)
     padding, dilation = _numbers(padding, 2, "padding", 0), _numbers(dilation, 2, "dilation", 1)
@@ -260,7 +270,7 @@ def _pool(input, kernel_size, stride, padding, dilation, ceil_mode):
         rim, beyond = [p, p] + rim, [0, max(0, (n - 1) * s + d * (k - 1) + 1 - size - 2 * p)] + beyond
     return rim, beyond, list(_places(kernel, stride, dilation, sizes))
 
-# %% ../nbs/08_convolution.ipynb #20ed7aa3
+# %% ../nbs/08_convolution.ipynb #dab4d220
 def max_pool2d(
     input: Tensor,  # images (B, C, H, W), or one (C, H, W)
     kernel_size,  # the window; a number, or (height, width)
@@ -269,7 +279,7 @@ def max_pool2d(
     dilation=1,  # steps between two elements of the window; a number, or (down, right)
     ceil_mode: bool = False,  # let the last window hang over the end, instead of leaving it out
 ) -> Tensor:  # (B, C, H_out, W_out)
-    """Largest value in each window; the gradient goes to it, and to the first of equals. As `torch.nn.functional.max_pool2d`.
+    """Largest value in each window. As `torch.nn.functional.max_pool2d`: the gradient goes to the first of equals.
 
     Raises `TypeError` or `ValueError` if dtype or shapes do not fit.
     """
@@ -279,7 +289,7 @@ def max_pool2d(
     for place in places[1:]: largest = torch.where((x[place] > largest) | x[place].isnan(), x[place], largest)
     return largest
 
-# %% ../nbs/08_convolution.ipynb #f907642f
+# %% ../nbs/08_convolution.ipynb #c914cfe9
 def avg_pool2d(
     input: Tensor,  # images (B, C, H, W), or one (C, H, W)
     kernel_size,  # the window; a number, or (height, width)
@@ -288,30 +298,34 @@ def avg_pool2d(
     ceil_mode: bool = False,  # let the last window hang over the end, instead of leaving it out
     count_include_pad: bool = True,  # count the zeros of the rim too
 ) -> Tensor:  # (B, C, H_out, W_out)
-    "Mean of each window. As `torch.nn.functional.avg_pool2d`. Raises `TypeError` or `ValueError` if dtype or shapes do not fit."
+    "Mean of each window. As `torch.nn.functional.avg_pool2d`. Raises what `max_pool2d` raises."
     rim, beyond, places = _pool(input, kernel_size, stride, padding, 1, ceil_mode)
     x = F.pad(input, [a + b for a, b in zip(rim, beyond)])
     counted = F.pad(F.pad(torch.ones_like(input[..., :1, :, :]), rim, value=float(count_include_pad)), beyond)
     return sum(x[place] for place in places) / sum(counted[place] for place in places)
 
-# %% ../nbs/08_convolution.ipynb #1676244e
+# %% ../nbs/08_convolution.ipynb #9a66245e
 class _Conv(nn.Module):
     "What `Conv1d` and `Conv2d` share."
 
-    def __init__(self, dims, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype):
+    def __init__(self, dims, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+                 padding_mode, device, dtype):
         super().__init__()
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("groups", groups)): _numbers(value, 1, name, 1)
+        sizes = dict(in_channels=in_channels, out_channels=out_channels, groups=groups)
+        for name, value in sizes.items(): setattr(self, name, _numbers(value, 1, name, 1)[0])
         if in_channels % groups or out_channels % groups:
-            raise ValueError(f"expected channels that {groups} groups divide, given {in_channels} in, {out_channels} out")
-        if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
-            raise ValueError(f"expected padding_mode 'zeros', 'reflect', 'replicate' or 'circular', given {padding_mode!r}")
-        self.in_channels, self.out_channels, self.groups, self.padding_mode = in_channels, out_channels, groups, padding_mode
-        self.kernel_size, self.stride = _numbers(kernel_size, dims, "kernel_size", 1), _numbers(stride, dims, "stride", 1)
-        self.dilation = _numbers(dilation, dims, "dilation", 1)
+            raise ValueError(f"expected channels that {groups} groups divide, "
+                             f"given {in_channels} in, {out_channels} out")
+        modes = ("zeros", "reflect", "replicate", "circular")
+        if padding_mode not in modes: raise ValueError(f"expected padding_mode of {modes}, given {padding_mode!r}")
+        numbers = dict(kernel_size=kernel_size, stride=stride, dilation=dilation)
+        for name, value in numbers.items(): setattr(self, name, _numbers(value, dims, name, 1))
         _pads(padding, self.kernel_size, self.stride, self.dilation)  # refuses what cannot be
         self.padding = padding if isinstance(padding, str) else _numbers(padding, dims, "padding", 0)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size, device=device, dtype=dtype))
-        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None)
+        self.padding_mode = padding_mode
+        shape, kind = (out_channels, in_channels // groups, *self.kernel_size), dict(device=device, dtype=dtype)
+        self.weight = nn.Parameter(torch.empty(shape, **kind))
+        self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **kind)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -320,13 +334,14 @@ class _Conv(nn.Module):
         bound = 1 / math.sqrt(self.weight[0].numel())
         if self.bias is not None: nn.init.uniform_(self.bias, -bound, bound)
 
-# %% ../nbs/08_convolution.ipynb #796d8954
+# %% ../nbs/08_convolution.ipynb #3f306710
 @patch
 def forward(self: _Conv, x: Tensor) -> Tensor:
     "The layer's output."
     dims, padding = len(self.kernel_size), self.padding
     if self.padding_mode != "zeros":
-        x, padding = F.pad(x, _pads(padding, self.kernel_size, self.stride, self.dilation), mode=self.padding_mode), 0
+        x = F.pad(x, _pads(padding, self.kernel_size, self.stride, self.dilation), mode=self.padding_mode)
+        padding = 0
     convolve = conv1d if dims == 1 else conv2d
     return convolve(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
@@ -336,11 +351,12 @@ def extra_repr(self: _Conv) -> str:
     "What `print` shows between the brackets."
     shown = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
     ones = (1,) * len(self.kernel_size)
-    for name, default in (("padding", (0,) * len(ones)), ("dilation", ones), ("groups", 1), ("padding_mode", "zeros")):
-        if getattr(self, name) != default: shown += f", {name}={getattr(self, name)!r}"
+    usual = dict(padding=(0,) * len(ones), dilation=ones, groups=1, padding_mode="zeros")
+    for name, value in usual.items():
+        if getattr(self, name) != value: shown += f", {name}={getattr(self, name)!r}"
     return shown + ("" if self.bias is not None else ", bias=False")
 
-# %% ../nbs/08_convolution.ipynb #9452468a
+# %% ../nbs/08_convolution.ipynb #fea53bb3
 class Conv1d(_Conv):
     "Convolution of signals, as `torch.nn.Conv1d`. Raises `ValueError` for numbers that do not fit together."
 
@@ -358,9 +374,10 @@ class Conv1d(_Conv):
         device=None,  # of the weights
         dtype=None,  # of the weights
     ):
-        super().__init__(1, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(1, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+                         padding_mode, device, dtype)
 
-# %% ../nbs/08_convolution.ipynb #17109daf
+# %% ../nbs/08_convolution.ipynb #2f80ffa6
 class Conv2d(_Conv):
     "Convolution of images, as `torch.nn.Conv2d`. Raises `ValueError` for numbers that do not fit together."
 
@@ -378,7 +395,8 @@ class Conv2d(_Conv):
         device=None,  # of the weights
         dtype=None,  # of the weights
     ):
-        super().__init__(2, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype)
+        super().__init__(2, in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias,
+                         padding_mode, device, dtype)
 
 # %% ../nbs/08_convolution.ipynb #d5b04419
 class LeNet(nn.Module):
