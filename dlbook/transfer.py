@@ -7,7 +7,7 @@ __all__ = ['layer_groups', 'freeze', 'unfreeze', 'freeze_to', 'discriminative_lr
            'extract_features', 'linear_head', 'mmd2', 'linear_cka', 'save_weights', 'load_weights', 'Report',
            'load_matching', 'fisher_diagonal', 'anchor_penalty']
 
-# %% ../nbs/14_transfer.ipynb #b2e737e3
+# %% ../nbs/14_transfer.ipynb #96dda60a
 import os
 import tempfile
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 # %% ../nbs/14_transfer.ipynb #e8c89c64
@@ -168,7 +169,7 @@ def linear_cka(
     if norms == 0: raise ValueError("expected features that differ between samples, given constant ones")
     return (y.T @ x).square().sum() / norms
 
-# %% ../nbs/14_transfer.ipynb #2d2ec24e
+# %% ../nbs/14_transfer.ipynb #a8666f3c
 def save_weights(
     path,  # file to write, or to replace
     weights,  # a module, or a dictionary of tensors
@@ -182,7 +183,7 @@ def save_weights(
     state = {name: t.detach().cpu().clone().contiguous() for name, t in state.items()}
     path = Path(path)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        save_file(state, Path(folder) / "weights", metadata)
+        (Path(folder) / "weights").write_bytes(to_bytes(state, metadata))
         os.replace(Path(folder) / "weights", path)
 
 # %% ../nbs/14_transfer.ipynb #cf826ab4
