@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-# %% ../nbs/14_transfer.ipynb #e8c89c64
+# %% ../nbs/14_transfer.ipynb #513cab39
 def layer_groups(
     model: nn.Module,  # with the parts `stem`, `stages` and `head`, as `dlbook.cnn.ResNet`
 ) -> list[nn.Module]:  # stem, each of the stages, head
     "The groups of a network from its input to its output. Raises `TypeError` if a part is missing."
     missing = [name for name in ("stem", "stages", "head") if not hasattr(model, name)]
-    if missing: raise TypeError(f"expected a model with stem, stages and head, given one without {', '.join(missing)}")
+    if missing:
+        raise TypeError(f"expected a model with stem, stages and head, given one without {', '.join(missing)}")
     return [model.stem, *model.stages, model.head]
 
 # %% ../nbs/14_transfer.ipynb #e6cf3023
@@ -48,13 +49,13 @@ def unfreeze(
     "Switch on the gradients of all weights."
     for p in module.parameters(): p.requires_grad_(True)
 
-# %% ../nbs/14_transfer.ipynb #eb0c3550
+# %% ../nbs/14_transfer.ipynb #ccd4b320
 def freeze_to(
     groups,  # modules, from the input to the output
     n: int,  # number of the first group that is trained; from the end if negative: -1 for the last alone
     norms: bool = False,  # freeze normalization layers too
 ) -> int:  # the same number, counted from the front
-    "Freeze the groups before number `n`, unfreeze the others. As fastai's. Raises `ValueError` for a number out of range."
+    "Freeze the groups before number `n`, unfreeze the others, as fastai. Raises `ValueError` if n is out of range."
     if not -len(groups) <= n <= len(groups):
         raise ValueError(f"expected n from {-len(groups)} to {len(groups)} for {len(groups)} groups, given {n}")
     first = n % len(groups) if n < 0 else n
@@ -63,12 +64,12 @@ def freeze_to(
         if i < first: freeze(group, norms)
     return first
 
-# %% ../nbs/14_transfer.ipynb #278a1c34
+# %% ../nbs/14_transfer.ipynb #d436da3a
 def discriminative_lrs(
     lr,  # a number for all groups; slice(high): high / 10 for all but the last; slice(low, high): a geometric series
     n: int,  # number of groups
 ) -> list[float]:  # rate of each group, from the input to the output
-    "Learning rates for groups (Howard and Ruder 2018), as fastai reads them. Raises `ValueError` for rates not above 0."
+    "Learning rates for groups (Howard and Ruder 2018), as fastai reads them. Raises `ValueError` for others."
     if n < 1: raise ValueError(f"expected at least one group, given {n}")
     low, high = (lr.start, lr.stop) if isinstance(lr, slice) else (lr, lr)
     for rate in (low, high):
@@ -90,25 +91,25 @@ def param_groups(
         raise ValueError("expected groups without common weights, given some that are in two groups")
     return [{"params": ps, "lr": rate} for ps, rate in zip(lists, discriminative_lrs(lr, len(lists)))]
 
-# %% ../nbs/14_transfer.ipynb #51e350ef
+# %% ../nbs/14_transfer.ipynb #76e62599
 def gradual_unfreeze(
     groups,  # modules, from the input to the output
     step: int,  # steps (or epochs) taken so far
     every: int = 1,  # open one more group after that many
     norms: bool = False,  # freeze normalization layers too
 ) -> int:  # number of the first group that is trained
-    "Freeze all groups but the last 1 + step // every (Howard and Ruder 2018). Raises `ValueError` for step < 0 or every < 1."
+    "Freeze all but the last 1 + step // every groups (Howard and Ruder 2018). Raises `ValueError`: step < 0, every < 1."
     if step < 0 or every < 1: raise ValueError(f"expected step >= 0 and every >= 1, given {step} and {every}")
     return freeze_to(groups, max(0, len(groups) - 1 - step // every), norms)
 
-# %% ../nbs/14_transfer.ipynb #d0856604
+# %% ../nbs/14_transfer.ipynb #a74ebb4d
 @torch.no_grad()
 def extract_features(
     body: nn.Module,  # gives features
     x: Tensor,  # inputs, (n, ...)
     bs: int = 256,  # inputs at a time
 ) -> Tensor:  # features, (n, ...), on the device of x
-    "Features of all inputs, in the mode for use; the body's mode is left as it was. Raises `ValueError` for no inputs."
+    "Features in the mode for use; the body's mode is left as it was. Raises `ValueError` if there are no inputs."
     if not len(x): raise ValueError("expected at least one input, given none")
     modes = [(part, part.training) for part in body.modules()]
     where = next((p.device for p in body.parameters()), x.device)
@@ -117,7 +118,7 @@ def extract_features(
     finally:
         for part, mode in modes: part.training = mode
 
-# %% ../nbs/14_transfer.ipynb #4b550909
+# %% ../nbs/14_transfer.ipynb #7c354cef
 def linear_head(
     features: Tensor,  # (n, d)
     y: Tensor,  # classes, (n,), int64
@@ -126,11 +127,11 @@ def linear_head(
 ) -> nn.Linear:  # takes features as they are given
     "Logistic regression, solved by L-BFGS. Raises `ValueError` for shapes that do not fit."
     if features.ndim != 2 or y.shape != features.shape[:1]:
-        raise ValueError(f"expected features (n, d) and classes (n,), given {tuple(features.shape)} and {tuple(y.shape)}")
+        raise ValueError(f"expected features (n, d) and classes (n,), given {tuple(features.shape)}, {tuple(y.shape)}")
     mean, std = features.double().mean(0), features.double().std(0, correction=0)
     std = torch.where(std > 1e-6, std, 1.0)  # a feature that never changes is only shifted
     z, count = (features.double() - mean) / std, int(y.max()) + 1 if classes is None else classes
-    W, b = (torch.zeros(shape, dtype=z.dtype, device=z.device, requires_grad=True) for shape in ((count, z.shape[1]), count))
+    W, b = z.new_zeros(count, z.shape[1], requires_grad=True), z.new_zeros(count, requires_grad=True)
     opt = torch.optim.LBFGS([W, b], max_iter=200, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
     def loss():
         opt.zero_grad()
@@ -142,13 +143,13 @@ def linear_head(
     with torch.no_grad(): head.weight.copy_(W / std), head.bias.copy_(b - W @ (mean / std))
     return head
 
-# %% ../nbs/14_transfer.ipynb #7fa21628
+# %% ../nbs/14_transfer.ipynb #0761ff44
 def mmd2(
     x: Tensor,  # samples of the one set, (n, d)
     y: Tensor,  # samples of the other, (m, d)
     bandwidth: float,  # σ of the Gaussian kernel, in units of x
 ) -> Tensor:  # a scalar, about 0 for equal distributions, at most 2
-    "Squared maximum mean discrepancy, the unbiased estimate (Gretton and others 2012). Raises `ValueError` for other shapes."
+    "Squared maximum mean discrepancy, unbiased (Gretton and others 2012). Raises `ValueError` for other shapes."
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2 or bandwidth <= 0:
         raise ValueError(f"expected (n, d) and (m, d) with n, m >= 2 and a bandwidth above 0, given {tuple(x.shape)}, "
                          f"{tuple(y.shape)} and {bandwidth}")
@@ -156,12 +157,12 @@ def mmd2(
     def apart(a): return (k(a, a).sum() - len(a)) / (len(a) * (len(a) - 1))  # the diagonal is 1 each
     return apart(x) + apart(y) - 2 * k(x, y).mean()
 
-# %% ../nbs/14_transfer.ipynb #2e258559
+# %% ../nbs/14_transfer.ipynb #6a8fad06
 def linear_cka(
     x: Tensor,  # n samples in one description, (n, p)
     y: Tensor,  # the same samples in another, (n, q)
 ) -> Tensor:  # a scalar from 0 to 1
-    "Linear centered kernel alignment (Kornblith and others 2019). Raises `ValueError` for other shapes or constant features."
+    "Linear centered kernel alignment (Kornblith and others 2019). Raises `ValueError` for other shapes, or constants."
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
         raise ValueError(f"expected (n, p) and (n, q) with n >= 2, given {tuple(x.shape)} and {tuple(y.shape)}")
     x, y = x - x.mean(0), y - y.mean(0)
@@ -169,13 +170,13 @@ def linear_cka(
     if norms == 0: raise ValueError("expected features that differ between samples, given constant ones")
     return (y.T @ x).square().sum() / norms
 
-# %% ../nbs/14_transfer.ipynb #a8666f3c
+# %% ../nbs/14_transfer.ipynb #82dfa71a
 def save_weights(
     path,  # file to write, or to replace
     weights,  # a module, or a dictionary of tensors
     metadata: dict[str, str] | None = None,  # texts to keep with them: source, license, classes
 ):
-    "Write weights as safetensors, all or nothing. Raises `TypeError` for anything but tensors, and texts in `metadata`."
+    "Write safetensors, all or nothing. Raises `TypeError` for anything but tensors, and texts in `metadata`."
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     wrong = [f"{name}: {type(t).__name__}" for name, t in state.items() if not isinstance(t, Tensor)]
     wrong += [f"metadata {name}: {type(t).__name__}" for name, t in (metadata or {}).items() if not isinstance(t, str)]
@@ -186,19 +187,21 @@ def save_weights(
         (Path(folder) / "weights").write_bytes(to_bytes(state, metadata))
         os.replace(Path(folder) / "weights", path)
 
-# %% ../nbs/14_transfer.ipynb #cf826ab4
+# %% ../nbs/14_transfer.ipynb #2e92fbb1
 def load_weights(
     path,  # a file in the format safetensors
 ) -> dict[str, Tensor]:  # name: tensor, on the CPU
-    "Read weights; no code from the file is run. Raises `ValueError` for pickles and damaged files, `FileNotFoundError`."
+    "Read weights; no code in the file is run. Raises `ValueError` for pickles and damaged files, `FileNotFoundError`."
     with open(path, "rb") as file: start = file.read(8)
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ValueError(f"expected a safetensors file, given {path}, which looks like a pickle of torch.save; a pickle can run "
-                         "any code when it is opened. Ask for safetensors, or convert it with torch.load(weights_only=True)")
+        raise ValueError(f"expected a safetensors file, given {path}, which looks like a pickle of torch.save; a pickle "
+                         "can run any code when it is opened. Ask for safetensors, or convert it with "
+                         "torch.load(weights_only=True)")
     try: return load_file(path)
-    except SafetensorError as error: raise ValueError(f"expected a safetensors file, {path} is damaged or none: {error}") from None
+    except SafetensorError as error:
+        raise ValueError(f"expected a safetensors file, {path} is damaged or none: {error}") from None
 
-# %% ../nbs/14_transfer.ipynb #6eea610d
+# %% ../nbs/14_transfer.ipynb #d9df6928
 @dataclass(frozen=True)
 class Report:
     "What `load_matching` did: names of tensors, and of those of another shape both shapes (model's, file's)."
@@ -208,46 +211,50 @@ class Report:
     other_shape: tuple[tuple, ...]  # (name, shape in the model, shape in the file): left as they were
 
     def __str__(self):
-        lines = [f"loaded {len(self.matched)} of {len(self.matched) + len(self.missing) + len(self.other_shape)} tensors"]
-        lines += [f"  other shape: {name} is {model} in the model and {given} in the file" for name, model, given in self.other_shape]
+        count = len(self.matched) + len(self.missing) + len(self.other_shape)
+        lines = [f"loaded {len(self.matched)} of {count} tensors"]
+        lines += [f"  other shape: {name} is {mine} in the model and {given} in the file"
+                  for name, mine, given in self.other_shape]
         lines += [f"  missing in the file: {name}" for name in self.missing]
         return "\n".join(lines + [f"  not in the model: {name}" for name in self.unexpected])
 
-# %% ../nbs/14_transfer.ipynb #ea459080
+# %% ../nbs/14_transfer.ipynb #66da4b96
 def load_matching(
     model: nn.Module,  # changed in place
     state: dict[str, Tensor],  # as `load_weights` gives it
 ) -> Report:
-    "Load the tensors that have name and shape in common. Raises `ValueError` if there are none; the model is unchanged then."
+    "Load the tensors that have name and shape in common. Raises `ValueError`, and changes nothing, if there are none."
     mine = model.state_dict()
     matched = tuple(name for name in mine if name in state and mine[name].shape == state[name].shape)
     if not matched:
-        raise ValueError(f"expected tensors such as {', '.join(list(mine)[:3])}, given {', '.join(list(state)[:3]) or 'none'}: "
-                         "no name and shape in common")
+        raise ValueError(f"expected tensors such as {', '.join(list(mine)[:3])}, given "
+                         f"{', '.join(list(state)[:3]) or 'none'}: no name and shape in common")
     with torch.no_grad():
         for name in matched: mine[name].copy_(state[name])
-    return Report(matched, tuple(name for name in mine if name not in state), tuple(name for name in state if name not in mine),
-                  tuple((name, tuple(mine[name].shape), tuple(state[name].shape)) for name in mine
-                        if name in state and name not in matched))
+    missing, unexpected = (tuple(name for name in a if name not in b) for a, b in ((mine, state), (state, mine)))
+    return Report(matched, missing, unexpected, tuple((name, tuple(mine[name].shape), tuple(state[name].shape))
+                                                      for name in mine if name in state and name not in matched))
 
-# %% ../nbs/14_transfer.ipynb #6f0dc2c0
+# %% ../nbs/14_transfer.ipynb #26be5707
 def fisher_diagonal(
     model: nn.Module,  # gives logits (1, classes); used in the mode it is in
     x: Tensor,  # samples, (n, ...)
     seed: int = 0,  # fixes the classes drawn
 ) -> dict[str, Tensor]:  # for each trained weight its name and F, of the weight's shape
-    "Diagonal of the Fisher information (Kirkpatrick and others 2017). Raises `ValueError` if there are no samples or weights."
+    "Diagonal of the Fisher information (Kirkpatrick and others 2017). Raises `ValueError` without samples or weights."
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if not named or not len(x): raise ValueError(f"expected samples and trained weights, given {len(x)} and {len(named)}")
+    if not named or not len(x):
+        raise ValueError(f"expected samples and trained weights, given {len(x)} and {len(named)}")
     rng, total = torch.Generator().manual_seed(seed), {name: torch.zeros_like(p) for name, p in named.items()}
     for sample in x:
         logs = model(sample[None]).log_softmax(1)[0]
         drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=rng).item()
-        for square, grad in zip(total.values(), torch.autograd.grad(logs[drawn], list(named.values()), allow_unused=True)):
+        grads = torch.autograd.grad(logs[drawn], list(named.values()), allow_unused=True)
+        for square, grad in zip(total.values(), grads):
             if grad is not None: square += grad.square() / len(x)
     return total
 
-# %% ../nbs/14_transfer.ipynb #7241ab06
+# %% ../nbs/14_transfer.ipynb #8a38aba2
 def anchor_penalty(
     model: nn.Module,  # the network that is trained
     anchor: dict[str, Tensor],  # name: value that the weight should stay near
@@ -257,7 +264,8 @@ def anchor_penalty(
     named = dict(model.named_parameters())
     unknown = [name for name in (*anchor, *(importance or {})) if name not in named]
     if unknown or not anchor:
-        raise ValueError(f"expected names of the model's weights, such as {next(iter(named), 'none')}, given {unknown or 'none'}")
+        raise ValueError(f"expected names of the model's weights, such as {next(iter(named), 'none')}, "
+                         f"given {unknown or 'none'}")
     parts = [((1 if importance is None else importance[name]) * (named[name] - value).square()).sum()
              for name, value in anchor.items()]
     return sum(parts) / 2

@@ -256,6 +256,22 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatc
     assert load_weights(path)["a"].tolist() == [1, 1] and [p.name for p in tmp_path.iterdir()] == ["w"]
 
 
+def test_the_file_appears_in_one_step(tmp_path, monkeypatch):
+    "It is whole under another name in the same folder, and then moved."
+    path, moved = tmp_path / "w", []
+    save_weights(path, {"a": torch.ones(2)})
+
+    def stop(source, target):
+        moved.append((load_weights(source)["a"].tolist(), source.parent.parent, target))
+        raise OSError("no power")
+
+    monkeypatch.setattr(transfer.os, "replace", stop)
+    with pytest.raises(OSError, match="no power"): save_weights(path, {"a": torch.zeros(2)})
+    monkeypatch.undo()
+    assert moved == [([0.0, 0.0], tmp_path, path)] and load_weights(path)["a"].tolist() == [1, 1]
+    assert [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
 def test_a_saved_file_may_be_read_by_others_as_any_file(tmp_path):
     import os
     save_weights(tmp_path / "w", {"a": torch.ones(1)})
