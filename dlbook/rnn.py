@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 # %% auto #0
-__all__ = ['bptt', 'rnn_step', 'lstm_step', 'gru_step', 'scan', 'RNN', 'GRU', 'LSTM']
+__all__ = ['bptt', 'rnn_step', 'lstm_step', 'gru_step', 'scan', 'RNN', 'GRU', 'LSTM', 'NGram', 'LanguageModel', 'sample',
+           'generate', 'quantile_loss']
 
 # %% ../nbs/09_recurrence.ipynb #d1e49aac
 def bptt(
@@ -327,3 +328,140 @@ class LSTM(_Recurrent):
     def _scan(self, x, sizes, state, W_hh, b_hh, reverse):
         out, *state = _LSTMScan.apply(x, W_hh, b_hh, *state, sizes, reverse)
         return out, tuple(state)
+
+# %% ../nbs/09_recurrence.ipynb #cca603cd
+class NGram:
+    "Characters from the last `order` - 1 ones: counts, interpolated by the rule of Witten and Bell (1991)."
+
+    def __init__(
+        self,
+        order: int,  # characters looked at, the predicted one included
+        vocab_size: int,  # number V of different characters
+    ):
+        if order < 1 or vocab_size < 1: raise ValueError(f"expected order and vocab_size from 1, given {order} and {vocab_size}")
+        self.order, self.vocab_size = order, vocab_size
+        self.counts = [defaultdict(Counter) for _ in range(order)]
+        self.seen = [Counter() for _ in range(order)]
+
+    def probability(
+        self,
+        before: tuple,  # the characters before, the last of them count
+        char: int,  # the character asked for
+    ) -> float:  # its probability
+        "Probability of `char` after `before`."
+        p = 1 / self.vocab_size
+        for k in range(min(self.order, len(before) + 1)):
+            context = before[len(before) - k:]
+            followers = self.counts[k].get(context)
+            if followers is None: break
+            p = (followers.get(char, 0) + len(followers) * p) / (self.seen[k][context] + len(followers))
+        return p
+
+# %% ../nbs/09_recurrence.ipynb #4b55e02c
+@patch
+def learn(
+    self: NGram,
+    before: tuple,  # the characters before
+    char: int,  # the one that came
+):
+    "Count that `char` came after `before`."
+    for k in range(min(self.order, len(before) + 1)):
+        context = before[len(before) - k:]
+        self.counts[k][context][char] += 1
+        self.seen[k][context] += 1
+
+
+@patch
+def bits(
+    self: NGram,
+    text: list[int],  # characters
+    learn: bool = False,  # learn each character after it was predicted?
+    predict: bool = True,  # False to learn only
+) -> float:  # mean number of bits for each character
+    "Read `text`: the mean of -log2 of the probability that each character got."
+    import math
+    total, reach = 0.0, self.order - 1
+    for i, char in enumerate(text):
+        before = tuple(text[max(0, i - reach):i])
+        if predict: total -= math.log2(self.probability(before, char))
+        if learn: self.learn(before, char)
+    return total / max(len(text), 1)
+
+# %% ../nbs/09_recurrence.ipynb #742369bb
+class LanguageModel(nn.Module):
+    "Scores of the next token after each token. The state can be passed on, so texts may have any length."
+
+    def __init__(
+        self,
+        vocab_size: int,  # different tokens
+        width: int = 64,  # size of the embedding
+        hidden: int = 192,  # size of the state
+        dropout: float = 0.0,  # on the outputs of the recurrent layer
+        cell=LSTM,  # kind of layer; torch's nn.LSTM has the same weights
+    ):
+        super().__init__()
+        self.embedding, self.cell = nn.Embedding(vocab_size, width), cell(width, hidden, batch_first=True)
+        self.dropout, self.out = nn.Dropout(dropout), nn.Linear(hidden, vocab_size)
+
+    def forward(
+        self,
+        ids: Tensor,  # tokens, int64, (B, T)
+        state=None,  # state at the end of what came before; None: nothing came
+    ):  # scores (B, T, vocab_size), and the state at the end
+        "Read `ids`."
+        out, state = self.cell(self.embedding(ids), state)
+        return self.out(self.dropout(out)), state
+
+# %% ../nbs/09_recurrence.ipynb #130855db
+def sample(
+    logits: Tensor,  # scores, (..., vocab_size)
+    temperature: float = 1.0,  # below 1 prefers the likely; 0 takes the likeliest
+    top_k: int | None = None,  # allow only so many of the likeliest
+    top_p: float | None = None,  # allow only the fewest likeliest whose probabilities reach this
+    generator: torch.Generator | None = None,  # source of randomness; None: torch's
+) -> Tensor:  # tokens, int64, (...)
+    "Draw tokens. Raises `ValueError` for a negative temperature, top_k below 1, or top_p outside of 0 to 1."
+    if not temperature >= 0: raise ValueError(f"expected a temperature from 0, given {temperature!r}")
+    if top_k is not None and top_k < 1: raise ValueError(f"expected top_k from 1, given {top_k!r}")
+    if top_p is not None and not 0 < top_p <= 1: raise ValueError(f"expected top_p above 0, at most 1, given {top_p!r}")
+    if temperature == 0: return logits.argmax(-1)
+    scores, order = (logits.double() / temperature).sort(-1, descending=True, stable=True)
+    p = scores.softmax(-1)
+    allowed = torch.ones_like(p, dtype=torch.bool)
+    if top_k is not None: allowed[..., top_k:] = False
+    if top_p is not None: allowed &= p.cumsum(-1) - p < top_p  # what is before a token does not yet reach top_p
+    p = torch.where(allowed, p, 0.0)
+    drawn = torch.multinomial(p.flatten(0, -2) if p.dim() > 1 else p, 1, generator=generator).view(p.shape[:-1] + (1,))
+    return order.gather(-1, drawn)[..., 0]
+
+# %% ../nbs/09_recurrence.ipynb #72b1423a
+@torch.no_grad()
+def generate(
+    model: nn.Module,  # gives (scores, state) from (tokens, state), as `LanguageModel`
+    ids: Tensor,  # the beginning, at least one token, int64, (T,)
+    n: int,  # tokens to write
+    **how,  # temperature, top_k, top_p and generator, as `sample` takes them
+):  # yields one token at a time, as int
+    "Write on after `ids`. A generator: each token can be shown as soon as it is drawn."
+    if len(ids) < 1: raise ValueError("expected a beginning of at least one token, given none")
+    training = model.training
+    model.eval()
+    try:
+        scores, state = model(ids[None])
+        for _ in range(n):
+            token = sample(scores[:, -1], **how)
+            yield int(token)
+            scores, state = model(token[:, None], state)
+    finally: model.train(training)
+
+# %% ../nbs/09_recurrence.ipynb #cd6ee104
+def quantile_loss(
+    predicted: Tensor,  # predicted quantiles, (..., Q)
+    target: Tensor,  # what came, (...)
+    levels: Tensor,  # levels of the quantiles, from 0 to 1, (Q,)
+) -> Tensor:  # a scalar
+    "Mean quantile loss (Koenker and Bassett 1978). Raises `ValueError` for shapes that do not fit."
+    if predicted.shape != target.shape + levels.shape:
+        raise ValueError(f"expected predictions of shape {tuple(target.shape + levels.shape)}, given {tuple(predicted.shape)}")
+    error = target[..., None] - predicted
+    return torch.maximum(levels * error, (levels - 1) * error).mean()
