@@ -92,7 +92,7 @@ def scan(
         state = new if b == len(state[0]) else tuple(torch.cat([n, s[b:]]) for n, s in zip(new, state))
     return torch.cat(outs[::-1] if reverse else outs), state
 
-# %% ../nbs/09_recurrence.ipynb #7589808e
+# %% ../nbs/09_recurrence.ipynb #2e3449c8
 class _Recurrent(nn.Module):
     "What the three kinds of layers share: their weights, with torch's names, and how layers and directions are put together."
     gates, states = 1, 1  # blocks of rows in each weight matrix, tensors in the state
@@ -115,15 +115,9 @@ class _Recurrent(nn.Module):
                 for name, shape in list(zip(names, shapes))[:4 if bias else 2]:
                     empty = torch.empty(shape, device=device, dtype=dtype)
                     setattr(self, f"{name}_l{layer}{suffix}", nn.Parameter(empty))
-        self.reset_parameters()
+        for p in self.parameters(): nn.init.uniform_(p, -hidden_size ** -0.5, hidden_size ** -0.5)
 
-# %% ../nbs/09_recurrence.ipynb #126309c2
-@patch
-def reset_parameters(self: _Recurrent):
-    "Draw all weights and biases from -1/√m to 1/√m, as torch does."
-    for p in self.parameters(): nn.init.uniform_(p, -self.hidden_size ** -0.5, self.hidden_size ** -0.5)
-
-# %% ../nbs/09_recurrence.ipynb #de7da33f
+# %% ../nbs/09_recurrence.ipynb #d0e49033
 @patch
 def _layers(self: _Recurrent, x, sizes, state):
     "All layers and directions on packed elements `x`; the outputs, and the last states (layers * directions, B, m)."
@@ -132,10 +126,10 @@ def _layers(self: _Recurrent, x, sizes, state):
         if layer and self.dropout: x = F.dropout(x, self.dropout, self.training)
         outs = []
         for suffix in self.suffixes:
-            W_ih, W_hh, b_ih, b_hh = (getattr(self, f"{name}_l{layer}{suffix}", None)
-                                      for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            weights = [getattr(self, f"{name}_l{layer}{suffix}", None)
+                       for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             begin = tuple(s[len(ends)] for s in state)
-            out, end = self._scan(F.linear(x, W_ih, b_ih), sizes, begin, W_hh, b_hh, reverse=suffix != "")
+            out, end = self._scan(x, sizes, begin, *weights, reverse=suffix != "")
             outs.append(out)
             ends.append(end)
         x = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
@@ -194,7 +188,7 @@ def forward(
         elif self.batch_first: out = out.transpose(0, 1)
     return out, state if self.states > 1 else state[0]
 
-# %% ../nbs/09_recurrence.ipynb #0f1909cf
+# %% ../nbs/09_recurrence.ipynb #d34ee60c
 class RNN(_Recurrent):
     "Elman's recurrent network (1990), as `torch.nn.RNN`. Raises `ValueError` for sizes below 1 and an unknown `nonlinearity`."
 
@@ -215,11 +209,11 @@ class RNN(_Recurrent):
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def _scan(self, x, sizes, state, W_hh, b_hh, reverse):
+    def _scan(self, x, sizes, state, W_ih, W_hh, b_ih, b_hh, reverse):
         act = getattr(torch, self.nonlinearity)
-        return scan(lambda x_t, s: rnn_step(x_t, s, W_hh, b_hh, act), x, sizes, state, reverse)
+        return scan(lambda x_t, s: rnn_step(x_t, s, W_hh, b_hh, act), F.linear(x, W_ih, b_ih), sizes, state, reverse)
 
-# %% ../nbs/09_recurrence.ipynb #09ac6289
+# %% ../nbs/09_recurrence.ipynb #a4a5eaf3
 class GRU(_Recurrent):
     "Gated recurrent units (Cho and others 2014), as `torch.nn.GRU`. Raises `ValueError` for sizes below 1."
     gates = 3
@@ -238,71 +232,81 @@ class GRU(_Recurrent):
     ):
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
-    def _scan(self, x, sizes, state, W_hh, b_hh, reverse):
-        return scan(lambda x_t, s: gru_step(x_t, s, W_hh, b_hh), x, sizes, state, reverse)
+    def _scan(self, x, sizes, state, W_ih, W_hh, b_ih, b_hh, reverse):
+        return scan(lambda x_t, s: gru_step(x_t, s, W_hh, b_hh), F.linear(x, W_ih, b_ih), sizes, state, reverse)
 
-# %% ../nbs/09_recurrence.ipynb #ac8a67a0
+# %% ../nbs/09_recurrence.ipynb #3a6a6545
 def _cut(sizes, reverse, *tensors):
     "The rows of each step of all tensors, in the order of reading."
     steps = list(zip(*(t.split(sizes) for t in tensors)))
     return steps[::-1] if reverse else steps
 
 
-def _lstm_forward(x, W, h, c, sizes, reverse):
-    "All steps: outputs (N, m), last h and c (B, m), and what the way back needs. `x` (N, 4 m) is overwritten by the gates."
-    H = h.shape[1]
-    cells, tanh_c, out = x.new_empty(3, len(x), H)
+def _lstm_forward(z, W, h, c, sizes, reverse):
+    """All steps: outputs (N, m), last h and c (B, m), and what the way back needs.
+
+    `z` (N, 4 m) brings the input's part of the sums, and is overwritten by the gates.
+    """
+    m = h.shape[1]
+    cells, tanh_c, out = z.new_empty(3, len(z), m)
     before = []
-    for z, i_f, i, f, g, o, c_t, tanh_t, h_t in _cut(sizes, reverse, x, x[:, :2 * H], *x.chunk(4, 1), cells, tanh_c, out):
-        b = len(z)
+    parts = (z, z[:, :2 * m], *z.chunk(4, 1), cells, tanh_c, out)
+    for z_t, i_f, i, f, g, o, c_t, tanh_t, h_t in _cut(sizes, reverse, *parts):
+        b = len(z_t)
         before.append((h[:b], c[:b]))
-        z.addmm_(h[:b], W.t())                                         # z = x + W h
+        z_t.addmm_(h[:b], W.t())                                # z = input's part + W h
         i_f.sigmoid_(), g.tanh_(), o.sigmoid_()
-        torch.mul(f, c[:b], out=c_t).addcmul_(i, g)                    # c = f c + i g
-        torch.mul(o, torch.tanh(c_t, out=tanh_t), out=h_t)             # h = o tanh(c)
+        torch.mul(f, c[:b], out=c_t).addcmul_(i, g)             # c = f c + i g
+        torch.mul(o, torch.tanh(c_t, out=tanh_t), out=h_t)      # h = o tanh(c)
         h, c = (new if b == len(old) else torch.cat([new, old[b:]]) for new, old in ((h_t, h), (c_t, c)))
     h_old, c_old = (torch.cat(s[::-1] if reverse else s) for s in zip(*before))
-    return out, h.clone(), c.clone(), (x, tanh_c, out, h_old, c_old)
+    return out, h.clone(), c.clone(), (z, tanh_c, out, h_old, c_old)
 
-# %% ../nbs/09_recurrence.ipynb #5ccc8e1a
+# %% ../nbs/09_recurrence.ipynb #52efe0fa
 def _lstm_backward(W, z, tanh_c, out, h_old, c_old, d_out, dh, dc, sizes, reverse):
-    "Gradients of x, W, and the initial h and c, from those of the outputs and of the last h and c."
-    dz, room, one = torch.empty_like(z), z.new_empty(sizes[0], z.shape[1]), z.new_ones(1)
+    "Gradients of the sums (N, 4 m), and of the initial h and c, from those of the outputs and of the last h and c."
+    m = W.shape[1]
+    i, f, g, o = z.chunk(4, 1)
+    dz = torch.addcmul(z, z, z, value=-1)                       # slopes of the three σ
+    dz_i, dz_f, dz_g, dz_o = dz.chunk(4, 1)
+    torch.addcmul(i, i * g, g, value=-1, out=dz_g)              # i (1 - g²)
+    for part, factor in ((dz_i, g), (dz_f, c_old), (dz_o, tanh_c)): part *= factor
+    through = torch.addcmul(o, out, tanh_c, value=-1)           # o (1 - tanh²) = o - h tanh
     dh, dc = dh.clone(), dc.clone()
-    for d, s, i, f, g, o, c_b, tanh_t, h_t, dz_t, slope_g in _cut(
-            sizes, not reverse, d_out, z, *z.chunk(4, 1), c_old, tanh_c, out, dz, dz.chunk(4, 1)[2]):
-        b = len(d)
-        dh_t, dc_t, inner = dh[:b], dc[:b], room[:b]
+    parts = (d_out, through, f, dz, dz.view(-1, 4, m)[:, :3], dz_o)
+    for d, through_t, f_t, dz_t, dz_ifg, dz_o in _cut(sizes, not reverse, *parts):
+        dh_t, dc_t = dh[:len(d)], dc[:len(d)]
         dh_t += d
-        dc_t.addcmul_(dh_t, torch.addcmul(o, h_t, tanh_t, value=-1))  # o (1 - tanh²) = o - h tanh
-        for gate, (a, factor) in zip(inner.chunk(4, 1), ((dc_t, g), (dc_t, c_b), (dc_t, i), (dh_t, tanh_t))):
-            torch.mul(a, factor, out=gate)
-        torch.addcmul(s, s, s, value=-1, out=dz_t)                    # slopes of the three σ
-        torch.addcmul(one, g, g, value=-1, out=slope_g)               # slope of tanh
-        dz_t *= inner
-        dc_t *= f
+        dc_t.addcmul_(dh_t, through_t)
+        dz_ifg *= dc_t[:, None]
+        dz_o *= dh_t
+        dc_t *= f_t
         torch.mm(dz_t, W, out=dh_t)
-    return dz, dz.t() @ h_old, dh, dc
+    return dz, dh, dc
 
-# %% ../nbs/09_recurrence.ipynb #49704494
+# %% ../nbs/09_recurrence.ipynb #12e58c1f
 class _LSTMScan(torch.autograd.Function):
-    "All steps of an LSTM layer as one operation. Its gradient cannot be differentiated again."
+    "All steps of an LSTM layer as one operation."
 
     @staticmethod
-    def forward(ctx, x, W, b, h, c, sizes, reverse):
-        out, h, c, kept = _lstm_forward(x.clone() if b is None else x + b, W, h, c, sizes, reverse)
-        ctx.save_for_backward(W, *kept)
+    def forward(ctx, x, W_ih, W_hh, b, h, c, sizes, reverse):
+        z = x @ W_ih.t() if b is None else torch.addmm(b, x, W_ih.t())
+        out, h, c, kept = _lstm_forward(z, W_hh, h, c, sizes, reverse)
+        ctx.save_for_backward(x, W_ih, W_hh, *kept)
         ctx.how = sizes, reverse
         return out, h, c
 
     @staticmethod
     def backward(ctx, d_out, dh, dc):
-        if torch.is_grad_enabled(): raise RuntimeError("the gradient of this LSTM cannot be differentiated again; torch.nn.LSTM's can")
-        W, z, tanh_c, out, h_old, c_old = ctx.saved_tensors
-        dz, dW, dh, dc = _lstm_backward(W, z, tanh_c, out, h_old, c_old, d_out, dh, dc, *ctx.how)
-        return dz, dW, dz.sum(0) if ctx.needs_input_grad[2] else None, dh, dc, None, None
+        if torch.is_grad_enabled(): raise RuntimeError("the gradient of this LSTM cannot be differentiated again, "
+                                                       "that of torch.nn.LSTM can")
+        x, W_ih, W_hh, *kept = ctx.saved_tensors
+        dz, dh, dc = _lstm_backward(W_hh, *kept, d_out, dh, dc, *ctx.how)
+        dW = dz.t() @ torch.cat([x, kept[3]], 1)
+        dx = dz @ W_ih if ctx.needs_input_grad[0] else None
+        return dx, dW[:, :x.shape[1]], dW[:, x.shape[1]:], dz.sum(0) if ctx.needs_input_grad[3] else None, dh, dc, None, None
 
-# %% ../nbs/09_recurrence.ipynb #89b2a146
+# %% ../nbs/09_recurrence.ipynb #98575500
 class LSTM(_Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber 1997) with forget gates, as `torch.nn.LSTM` without projections.
 
@@ -324,8 +328,9 @@ class LSTM(_Recurrent):
     ):
         super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype)
 
-    def _scan(self, x, sizes, state, W_hh, b_hh, reverse):
-        out, *state = _LSTMScan.apply(x, W_hh, b_hh, *state, sizes, reverse)
+    def _scan(self, x, sizes, state, W_ih, W_hh, b_ih, b_hh, reverse):
+        b = None if b_ih is None else b_ih + b_hh
+        out, *state = _LSTMScan.apply(x, W_ih, W_hh, b, *state, sizes, reverse)
         return out, tuple(state)
 
 # %% ../nbs/09_recurrence.ipynb #cca603cd
