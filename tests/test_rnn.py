@@ -142,6 +142,25 @@ def test_inputs_and_states_stay_as_they_were_and_backward_can_run_twice():
     for a, b in zip((x, h, c), before): assert torch.equal(a, b)
 
 
+def test_last_states_share_no_memory_with_the_outputs():
+    with torch.no_grad():
+        out, (h, c) = LSTM(2, 3)(torch.randn(4, 2, 2))
+        kept = h.clone()
+        out.zero_()
+    assert torch.equal(h, kept)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_states_of_unsorted_sequences_keep_their_order(kind):
+    layer, theirs = (make(2, 3) for make in KINDS[kind])
+    layer.load_state_dict(theirs.state_dict())
+    packed = pack_sequence([torch.randn(k, 2) for k in (1, 4, 2)], enforce_sorted=False)
+    hx = torch.randn(1, 3, 3)
+    hx = (hx, hx.flip(1)) if kind == "LSTM" else hx
+    a, b = layer(packed, hx), theirs(packed, hx)
+    for x, y in ((a[0].data, b[0].data), (a[1][0], b[1][0]), (a[1][-1], b[1][-1])): torch.testing.assert_close(x, y)
+
+
 def test_only_part_of_the_outputs_may_be_used():
     for pick in (lambda out, h, c: out[2].sum(), lambda out, h, c: h.sum(), lambda out, h, c: c.sum(), lambda out, h, c: out[-1].sum() * c.sum()):
         grads = []
@@ -297,10 +316,13 @@ def test_sampling_shapes_and_extremes():
 def test_generate_streams_and_keeps_the_state():
     torch.manual_seed(0)
     model = LanguageModel(6, 4, 16).train()
+    with torch.no_grad():
+        for p in model.parameters(): p *= 4  # so that what was read matters
     start = torch.tensor([1, 2, 3])
     stream = generate(model, start, 12, temperature=0)
     got = [next(stream)] + list(stream)
     assert len(got) == 12 and model.training
+    assert len(set(got)) > 2
     ids, model = start.clone(), model.eval()
     for token in got:  # the same by reading everything anew for each token
         assert int(model(ids[None])[0][0, -1].argmax()) == token
