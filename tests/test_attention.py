@@ -1,6 +1,7 @@
 "Chapter 10: attention, heads and blocks are torch's; caches change nothing; byte pairs lose nothing."
 import inspect
 import math
+import re
 import subprocess
 import sys
 
@@ -398,6 +399,7 @@ def test_translating_with_a_cache_gives_the_same(seed, positions, n, most):
         if 2 in row.tolist(): assert (row[row.tolist().index(2) + 1:] == 0).all()
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 def test_encoder_decoder_is_torchs_transformer():
     "Encoder and decoder with copied weights."
     torch.manual_seed(0)
@@ -493,3 +495,84 @@ def test_bad_input_is_refused_at_the_door(call, error, message):
     with pytest.raises(error, match=message): call()
 
 
+# The module, and the exercises
+
+def test_public_names():
+    assert set(attention.__all__) == {
+        "attention_weights", "scaled_dot_product_attention", "MultiHeadAttention", "sinusoidal_positions", "rotary", "TransformerBlock", "POSITIONS",
+        "TokenEmbedding", "init_transformer_", "GPT", "draw_token", "context_start", "EncoderDecoder", "learn_merges", "BytePair"}
+
+
+def test_import_is_silent_and_needs_no_fastai():
+    code = "import sys, dlbook.attention; assert 'fastai' not in sys.modules and 'matplotlib' not in sys.modules"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_runs_on_a_gpu():
+    for positions in POSITIONS:
+        model = GPT(9, 16, 2, 2, 8, positions=positions).cuda()
+        F.cross_entropy(model(torch.zeros(2, 8, dtype=torch.int64, device="cuda")).flatten(0, 1), torch.zeros(16, dtype=torch.int64, device="cuda")).backward()
+        start = torch.tensor([[1, 2]], device="cuda")
+        assert torch.equal(*(model.generate(start, 20, temperature=0, use_cache=use) for use in (True, False)))
+        pair = EncoderDecoder(9, 9, 16, 2, positions=positions).cuda()
+        assert pair.generate(start, 1, 3, 5).is_cuda
+        with torch.autocast("cuda", dtype=torch.bfloat16): model(start), pair(start, start)
+    layer, x = MultiHeadAttention(8, 2, batch_first=True).cuda(), torch.randn(2, 3, 8, device="cuda")
+    layer(x, x, x, is_causal=True, key_padding_mask=torch.zeros(2, 3, dtype=torch.bool, device="cuda"))
+
+
+def reference(id): return find(id).reference
+
+
+WRONG = [  # (exercise, an answer that is wrong in a way the book does not name, what the verdict says)
+    ("10.1", 6.0, "too large"),
+    ("10.1", 1.0, "too small"),
+    ("10.2", lambda lengths, n: torch.ones(len(lengths), 1, n, n).bool(), "the mask should be"),
+    ("10.2", lambda lengths, n: reference("10.2")(lengths, n)[:, 0], "should have shape"),
+    ("10.2", lambda lengths, n: reference("10.2")(lengths, n).float(), "should have dtype torch.bool"),
+    ("10.2", lambda lengths, n: reference("10.2")(lengths, n).transpose(-1, -2), "the mask should be"),
+    ("10.3", lambda x, q, k, v, o, h: reference("10.3")(x, k, q, v, o, h), "the result should be"),
+    ("10.3", lambda x, q, k, v, o, h: reference("10.3")(x, q.T, k.T, v.T, o.T, h), "the result should be"),
+    ("10.3", lambda x, q, k, v, o, h: x, "the result should be"),
+    ("10.4", lambda q, k, v, keys, values: (v, torch.cat([keys, k], 2), torch.cat([values, v], 2)), "what is found should be"),
+    ("10.4", lambda q, k, v, keys, values: (reference("10.4")(q, k, v, keys, values)[0], torch.cat([keys, v], 2), torch.cat([values, k], 2)), "the new keys should be"),
+    ("10.4", lambda q, k, v, keys, values: reference("10.4")(q, k, v, keys.mul_(1.0).add_(1.0), values), "changes its argument keys in place"),
+    ("10.5", lambda m, s, out, scores, values: (m, s, out), "should be"),
+    ("10.5", lambda m, s, out, scores, values: (scores.max() + m, *reference("10.5")(m, s, out, scores, values)[1:]), "m should be"),
+    ("10.5", lambda m, s, out, scores, values: (*reference("10.5")(m, s, out, scores, values)[:2], out), "out should be"),
+]
+
+
+@pytest.mark.parametrize("id, answer, message", WRONG, ids=lambda v: v if isinstance(v, str) and v.startswith("10") else "")
+def test_wrong_answers_are_told_what_is_wrong(id, answer, message):
+    verdict = judge(id, answer)
+    assert verdict.state == "wrong"
+    assert re.search(message, verdict.line), verdict.line
+
+
+def test_references_agree_with_the_chapter():
+    rng = generator(0)
+    lengths, q, k, v = torch.tensor([3, 5, 1]), *(normal(rng, 3, 2, 5, 4) for _ in range(3))
+    mask = reference("10.2")(lengths, 5)
+    found = scaled_dot_product_attention(q, k, v, mask)
+    for b, n in enumerate(lengths.tolist()):
+        torch.testing.assert_close(found[b, :, :n], scaled_dot_product_attention(q[b, :, :n], k[b, :, :n], v[b, :, :n], is_causal=True))
+    layer, x = MultiHeadAttention(6, 3, bias=False, batch_first=True), torch.randn(2, 4, 6, generator=rng)
+    torch.testing.assert_close(reference("10.3")(x, *(w.T for w in layer.in_proj_weight.chunk(3)), layer.out_proj.weight.T, 3), layer(x, x, x)[0])
+    keys, values = k[:, :, :0], v[:, :, :0]
+    for t in range(5):
+        out, keys, values = reference("10.4")(q[:, :, t:t + 1], k[:, :, t:t + 1], v[:, :, t:t + 1], keys, values)
+        torch.testing.assert_close(out, scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, t:t + 1])
+    scores, values = normal(rng, 12), normal(rng, 12, 3)
+    state = torch.tensor(-math.inf).double(), torch.tensor(0.0).double(), torch.zeros(3).double()
+    for a, b in zip(scores.split(5), values.split(5)): state = reference("10.5")(*state, a, b)
+    torch.testing.assert_close(state[2], scores.softmax(0) @ values)
+
+
+def test_the_benchmark_compares_equal_networks():
+    from benchmarks.attention import same_start
+    ours, theirs, device = same_start(12)
+    idx = torch.randint(65, (2, 12), generator=generator(0)).to(device)
+    torch.testing.assert_close(ours(idx), theirs(idx), atol=1e-4, rtol=1e-4)
