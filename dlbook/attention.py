@@ -178,7 +178,7 @@ def sinusoidal_positions(
     angles = torch.arange(n)[:, None] * base ** (-torch.arange(0, d, 2) / d)
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
-# %% ../nbs/10_attention.ipynb #ddf50030
+# %% ../nbs/10_attention.ipynb #53ced683
 def rotary(
     x: Tensor,  # queries or keys (..., steps, d), d even
     positions: Tensor | None = None,  # position of each step, (steps,); None: 0, 1, …
@@ -188,9 +188,9 @@ def rotary(
     steps, d = x.shape[-2:]
     if d % 2: raise ValueError(f"expected vectors of even length, given shape {tuple(x.shape)}")
     if positions is None: positions = torch.arange(steps, device=x.device)
-    frequencies = base ** (-torch.arange(0, d, 2, device=x.device, dtype=x.dtype) / d)
-    angles = positions[:, None] * frequencies
-    cosine, sine = angles.cos(), angles.sin()
+    exact = torch.promote_types(x.dtype, torch.float32)  # 16 bits have too few digits for the angles of far positions
+    angles = positions[:, None] * base ** (-torch.arange(0, d, 2, device=x.device, dtype=exact) / d)
+    cosine, sine = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
 

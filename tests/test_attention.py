@@ -197,6 +197,13 @@ def test_rotary_keeps_lengths_and_sees_only_distances(seed, d, m, n, shift):
     torch.testing.assert_close(rotary(x), rotary(x, torch.arange(5)))
 
 
+def test_rotary_in_half_precision_knows_far_positions():
+    x, at = torch.randn(1, 8, generator=generator(0)), torch.tensor([1001])
+    for dtype in (torch.bfloat16, torch.float16):
+        assert rotary(x.to(dtype), at).dtype == dtype
+        torch.testing.assert_close(rotary(x.to(dtype), at).float(), rotary(x, at), atol=0.03, rtol=0)
+
+
 # Blocks
 
 @given(seeds, st.integers(1, 3), sizes, sizes, booleans, booleans, booleans, booleans, st.sampled_from([None, 5]))
