@@ -27,10 +27,10 @@ class TorchGPT(nn.Module):
         return self.blocks(x, self.mask[:n, :n], is_causal=True) @ self.token.weight.T
 
 
-def same_start(block_size):
+def same_start(block_size, **size):
     "Both networks with the same weights."
     torch.manual_seed(0)
-    ours, theirs = GPT(**SIZE, block_size=block_size), TorchGPT(**SIZE, block_size=block_size)
+    ours, theirs = (make(**{**SIZE, **size}, block_size=block_size) for make in (GPT, TorchGPT))
     state = {name.replace("blocks.", "blocks.layers.") if name.startswith("blocks.") else name: p for name, p in ours.state_dict().items()}
     state = {name.replace("embed.", ""): p for name, p in state.items() if name != "head.weight"}
     state = {f"blocks.{name}" if name.startswith("norm.") else name: p for name, p in state.items()}
@@ -63,19 +63,19 @@ def training(batch, block_size, steps) -> dict:
                    rounds=9, seed=0, device=device, **SIZE)
 
 
-def writing(n) -> dict:
+def writing(n, **size) -> dict:
     "The most probable token each time."
-    model, _, device = same_start(n + 1)
+    model, _, device = same_start(n + 1, **size)
     start = torch.zeros(1, 1, dtype=torch.int64, device=device)
     cached, anew = (lambda use=use: model.generate(start, n, temperature=0, use_cache=use) for use in (True, False))
     if not torch.equal(cached(), anew()): raise AssertionError("the two sides write different texts")
-    return compare(f"GPT writes {n} tokens with the cache beside without", cached, anew, 5.0, units=n, unit="tokens", rounds=5, seed=0, device=device,
-                   batch=1, **SIZE)
+    return compare(f"GPT writes {n} tokens with the cache beside without", cached, anew, 5.0, units=n, unit="tokens", rounds=7, seed=0, device=device,
+                   batch=1, **{**SIZE, **size})
 
 
 def rows() -> list[dict]:
     "Ratios of steps a second, and of tokens a second."
-    return [training(12, 64, 10), training(16, 256, 2), writing(256)]
+    return [training(12, 64, 10), training(16, 256, 2), writing(256, d_model=256)]
 
 
 if __name__ == "__main__": main(rows)

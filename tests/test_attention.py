@@ -128,6 +128,13 @@ def test_heads_are_torchs(seed, size, batch, n, s, bias, batch_first, batched, k
     assert_same(*found)
 
 
+def test_a_mask_for_each_head_goes_to_its_head():
+    rng, ours, theirs = generator(0), MultiHeadAttention(8, 4, batch_first=True).double(), nn.MultiheadAttention(8, 4, batch_first=True).double()
+    theirs.load_state_dict(ours.state_dict())
+    x, mask = normal(rng, 2, 3, 8), normal(rng, 8, 3, 3)
+    for need in (True, False): torch.testing.assert_close(ours(x, x, x, attn_mask=mask, need_weights=need)[0], theirs(x, x, x, attn_mask=mask)[0])
+
+
 @given(seeds, sizes, booleans, booleans)
 def test_heads_are_causal_as_torchs(seed, n, need, padded):
     rng, ours, theirs = generator(seed), MultiHeadAttention(6, 2, batch_first=True).double(), nn.MultiheadAttention(6, 2, batch_first=True).double()
@@ -241,6 +248,20 @@ def test_blocks_drop_in_training_only():
     assert block.self_attn.dropout == 0.5 and TransformerBlock(8, 2, dropout=0.3, cross=True).multihead_attn.dropout == 0.3
 
 
+def test_what_is_added_to_the_stream_is_dropped():
+    x = torch.randn(2, 3, 8, generator=generator(0))
+    assert torch.equal(TransformerBlock(8, 2, dropout=1.0)(x), x)
+    assert torch.equal(TransformerBlock(8, 2, dropout=1.0, cross=True)(x, x), x)
+
+
+def test_the_memory_is_read_once_with_a_cache():
+    block, x, cache, asked = TransformerBlock(8, 2, cross=True), torch.randn(1, 4, 8, generator=generator(0)), {}, []
+    plain = block.multihead_attn.heads
+    block.multihead_attn.heads = lambda x, parts="qkv": (asked.append(parts), plain(x, parts))[1]
+    for part in x.split(1, 1): block(part, x, is_causal=True, cache=cache)
+    assert asked.count("kv") == 1 and asked.count("q") == 4
+
+
 @given(seeds, st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans(), st.booleans())
 def test_a_block_with_a_cache_gives_the_same(seed, cuts, turned, cross):
     rng, n = generator(seed), sum(cuts)
@@ -296,6 +317,13 @@ def test_gpt_ties_weights_and_starts_as_gpt2():
     other = GPT(60, 64, 4, 8, 32)
     other.load_state_dict(model.state_dict())
     assert other.head.weight is other.embed.token.weight and torch.equal(other.head.weight, model.head.weight)
+
+
+def test_waves_are_as_large_as_the_vectors_of_tokens():
+    torch.manual_seed(0)
+    model = GPT(500, 64, 4, 1, 32, positions="sinusoidal")
+    assert model.embed.waves.square().mean().sqrt().item() == pytest.approx(model.embed.token.weight.std().item(), rel=0.05)
+    torch.testing.assert_close(model.embed.waves / 0.02 / math.sqrt(2), sinusoidal_positions(32, 64))
 
 
 def loud(model, seed=0):
@@ -419,6 +447,14 @@ def test_encoder_decoder_is_torchs_transformer():
     unseen, ahead = source == 0, torch.ones(3, 3, dtype=torch.bool).triu(1)
     out = theirs(ours.source.token(source), ours.target.token(target), tgt_mask=ahead, src_key_padding_mask=unseen, memory_key_padding_mask=unseen)
     torch.testing.assert_close(ours(source, target), ours.head(out))
+
+
+def test_nothing_is_written_behind_the_stop():
+    model, script = EncoderDecoder(9, 9, 8, 2, 1), torch.tensor([[4, 2, 5, 6, 7], [3, 4, 5, 2, 7]])
+    for use_cache in (True, False):
+        steps = iter(range(5))
+        model.decode = lambda target, *_: F.one_hot(script[:, next(steps)], 9).float()[:, None].expand(-1, target.shape[1], -1)
+        assert model.generate(torch.tensor([[3], [4]]), 1, 2, 5, use_cache).tolist() == [[4, 2, 0, 0], [3, 4, 5, 2]]
 
 
 def test_encoder_decoder_mode_is_left_alone():
