@@ -307,7 +307,7 @@ def forward(
     if self.positions == "sinusoidal": x = x + self.waves[at]
     return x, at if self.positions == "rotary" else None
 
-# %% ../nbs/10_attention.ipynb #a22f2d2c
+# %% ../nbs/10_attention.ipynb #fd2c0996
 def init_transformer_(
     model: nn.Module,  # changed in place
     n_sums: int,  # how many parts are added to one residual stream
@@ -319,7 +319,7 @@ def init_transformer_(
         elif name.endswith(("out_proj.weight", "linear2.weight")): nn.init.normal_(p, 0, std / math.sqrt(n_sums))
         elif p.ndim == 2: nn.init.normal_(p, 0, std)
     for name, waves in model.named_buffers():
-        if name.endswith("waves"): waves.mul_(std * math.sqrt(2))  # as large as the vectors of the tokens
+        if name.endswith("waves"): waves.mul_(5 * std)  # larger than the tokens' vectors, since they cannot grow
 
 # %% ../nbs/10_attention.ipynb #813259a0
 class GPT(nn.Module):
