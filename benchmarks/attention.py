@@ -75,7 +75,7 @@ def writing(n, **size) -> dict:
 
 def rows() -> list[dict]:
     "Ratios of steps a second, and of tokens a second."
-    return [training(12, 64, 10), training(16, 256, 2), writing(256, d_model=256)]
+    return [training(12, 64, 10), training(16, 256, 2), writing(256)]
 
 
 if __name__ == "__main__": main(rows)

@@ -81,7 +81,7 @@ class MultiHeadAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         if bias: nn.init.zeros_(self.out_proj.bias)
 
-# %% ../nbs/10_attention.ipynb #f5daceeb
+# %% ../nbs/10_attention.ipynb #fa5109fd
 @patch
 def heads(
     self: MultiHeadAttention,
@@ -89,9 +89,12 @@ def heads(
     parts: str = "qkv",  # which projections: "q", "kv" or "qkv"
 ) -> tuple:  # one tensor (batch, heads, steps, d / heads) for each part
     "Queries, keys and values of all heads."
-    first = self.embed_dim * "qkv".index(parts)
-    rows = slice(first, first + self.embed_dim * len(parts))
-    out = F.linear(x, self.in_proj_weight[rows], None if self.in_proj_bias is None else self.in_proj_bias[rows])
+    weight, bias = self.in_proj_weight, self.in_proj_bias
+    if parts != "qkv":
+        first = self.embed_dim * "qkv".index(parts)
+        rows = slice(first, first + self.embed_dim * len(parts))
+        weight, bias = weight[rows], None if bias is None else bias[rows]
+    out = F.linear(x, weight, bias)
     return out.unflatten(-1, (len(parts), self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind()
 
 
@@ -194,7 +197,7 @@ def rotary(
     first, second = x.chunk(2, -1)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
 
-# %% ../nbs/10_attention.ipynb #c9b6c3ad
+# %% ../nbs/10_attention.ipynb #0ccc3836
 class TransformerBlock(nn.Module):
     "Attention and two linear layers on a residual stream (Vaswani and others 2017), normalized before each part by default."
 
@@ -218,7 +221,9 @@ class TransformerBlock(nn.Module):
         if cross: self.norm3 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-# %% ../nbs/10_attention.ipynb #1cf78b05
+    def drop(self, h): return self.dropout(h) if self.training else h  # saves a call when writing
+
+# %% ../nbs/10_attention.ipynb #2a3f639a
 @patch
 def look(self: TransformerBlock, h, attn_mask=None, is_causal=False, positions=None, cache=None):
     "Attention to the tokens of the same text, turned by `positions` if given, and to those in the cache if there is one."
@@ -244,9 +249,9 @@ def look_across(self: TransformerBlock, h, memory, memory_mask=None, cache=None)
 @patch
 def think(self: TransformerBlock, h):
     "Two linear layers, for each token on its own."
-    return self.linear2(self.dropout(self.activation(self.linear1(h))))
+    return self.linear2(self.drop(self.activation(self.linear1(h))))
 
-# %% ../nbs/10_attention.ipynb #afd6d059
+# %% ../nbs/10_attention.ipynb #e9095a8b
 @patch
 def forward(
     self: TransformerBlock,
@@ -265,7 +270,7 @@ def forward(
              (self.norm3 if self.cross else self.norm2, self.think)]
     if self.cross: parts.insert(1, (self.norm2, lambda h: self.look_across(h, memory, memory_mask, cache)))
     for norm, part in parts:
-        x = x + self.dropout(part(norm(x))) if self.norm_first else norm(x + self.dropout(part(x)))
+        x = x + self.drop(part(norm(x))) if self.norm_first else norm(x + self.drop(part(x)))
     return x
 
 # %% ../nbs/10_attention.ipynb #a367c407
@@ -388,9 +393,8 @@ def context_start(
     step = max(block_size // 2, 1)
     return max(-(-(n - block_size) // step), 0) * step
 
-# %% ../nbs/10_attention.ipynb #b2477062
+# %% ../nbs/10_attention.ipynb #e606bd5e
 @patch
-@torch.no_grad()
 def generate(
     self: GPT,
     idx: Tensor,  # tokens to go on from, (batch, steps), int64, at least one step
@@ -405,14 +409,15 @@ def generate(
     if idx.ndim != 2 or not idx.shape[1]: raise ValueError(f"expected tokens (batch, steps), at least one, given {tuple(idx.shape)}")
     mode, start, cache = self.training, None, None
     self.eval()
-    for _ in range(max_new_tokens):
-        begin = context_start(idx.shape[1], self.block_size)
-        if begin != start: start, cache, new = begin, [{} for _ in self.blocks] if use_cache else None, idx[:, begin:]
-        logits = self(new if use_cache else idx[:, begin:], cache)[:, -1]
-        new = draw_token(logits, temperature, top_k, top_p, generator)
-        idx = torch.cat([idx, new], 1)
+    with torch.inference_mode():  # no gradients, and less bookkeeping than with no_grad
+        for _ in range(max_new_tokens):
+            begin = context_start(idx.shape[1], self.block_size)
+            if begin != start: start, cache, new = begin, [{} for _ in self.blocks] if use_cache else None, idx[:, begin:]
+            logits = self(new if use_cache else idx[:, begin:], cache)[:, -1]
+            new = draw_token(logits, temperature, top_k, top_p, generator)
+            idx = torch.cat([idx, new], 1)
     self.train(mode)
-    return idx
+    return idx.clone()  # a usual tensor again, which may be trained on
 
 # %% ../nbs/10_attention.ipynb #0d05fea5
 class EncoderDecoder(nn.Module):

@@ -370,6 +370,7 @@ def test_generation_leaves_the_mode_and_the_gradients_alone():
         model.train(mode)
         a, b = (model.generate(torch.tensor([[1]]), 10, generator=generator(0)) for _ in range(2))
         assert torch.equal(a, b) and model.training is mode and not a.requires_grad
+        F.cross_entropy(model(a[:, :6]).flatten(0, 1), a[0, :6]).backward()  # what was written may be trained on
 
 
 def test_context_start():
