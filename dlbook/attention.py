@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['POSITIONS', 'attention_weights', 'scaled_dot_product_attention', 'MultiHeadAttention', 'sinusoidal_positions',
-           'rotary', 'TransformerBlock', 'TokenEmbedding', 'init_transformer_', 'GPT', 'draw_token', 'context_start',
+           'rotary', 'TransformerBlock', 'TokenEmbedding', 'init_transformer_', 'GPT', 'context_start',
            'EncoderDecoder', 'learn_merges', 'BytePair']
 
-# %% ../nbs/10_attention.ipynb #eaa36c65
+# %% ../nbs/10_attention.ipynb #55b317cb
 import math
 import re
 from collections import Counter, defaultdict
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
+
+from .rnn import sample
 
 # %% ../nbs/10_attention.ipynb #3525c96e
 def attention_weights(
@@ -366,24 +368,6 @@ def forward(
         x = block(x, is_causal=True, positions=at, cache=cache[i] if cache else None)
     return self.head(self.norm(x))
 
-# %% ../nbs/10_attention.ipynb #37799baa
-def draw_token(
-    logits: Tensor,  # (batch, vocab_size)
-    temperature: float = 1.0,  # divides the logits; 0: the most probable token
-    top_k: int | None = None,  # keep this many tokens; None: all
-    top_p: float | None = None,  # keep the fewest tokens that have this probability together; None: all
-    generator=None,  # torch.Generator; None: torch's own
-) -> Tensor:  # one token for each row, (batch, 1)
-    "Draw from the softmax of what is kept. Raises `ValueError` for settings that keep nothing."
-    if temperature < 0 or (top_k is not None and top_k < 1) or (top_p is not None and not 0 < top_p <= 1):
-        raise ValueError(f"expected temperature >= 0, top_k >= 1 and 0 < top_p <= 1, given {temperature}, {top_k} and {top_p}")
-    if temperature == 0: return logits.argmax(-1, keepdim=True)
-    ordered, tokens = (logits / temperature).sort(-1, descending=True)
-    if top_k is not None: ordered = ordered[:, :top_k]
-    chances = ordered.softmax(-1)
-    if top_p is not None: chances = chances.masked_fill(chances.cumsum(-1) - chances >= top_p, 0)
-    return tokens.gather(-1, torch.multinomial(chances, 1, generator=generator))
-
 # %% ../nbs/10_attention.ipynb #7d8b00d4
 def context_start(
     n: int,  # tokens in the text
@@ -393,7 +377,7 @@ def context_start(
     step = max(block_size // 2, 1)
     return max(-(-(n - block_size) // step), 0) * step
 
-# %% ../nbs/10_attention.ipynb #e606bd5e
+# %% ../nbs/10_attention.ipynb #d94fa7f2
 @patch
 def generate(
     self: GPT,
@@ -405,7 +389,7 @@ def generate(
     generator=None,  # torch.Generator; None: torch's own
     use_cache: bool = True,  # keep keys and values; False: compute all anew for each token
 ) -> Tensor:  # (batch, steps + max_new_tokens)
-    "Write on, in evaluation mode. Raises `ValueError` for an empty text."
+    "Write on, in evaluation mode. Raises `ValueError` for an empty text, and as `dlbook.rnn.sample` does."
     if idx.ndim != 2 or not idx.shape[1]: raise ValueError(f"expected tokens (batch, steps), at least one, given {tuple(idx.shape)}")
     mode, start, cache = self.training, None, None
     self.eval()
@@ -414,7 +398,7 @@ def generate(
             begin = context_start(idx.shape[1], self.block_size)
             if begin != start: start, cache, new = begin, [{} for _ in self.blocks] if use_cache else None, idx[:, begin:]
             logits = self(new if use_cache else idx[:, begin:], cache)[:, -1]
-            new = draw_token(logits, temperature, top_k, top_p, generator)
+            new = sample(logits, temperature, top_k, top_p, generator)[:, None]
             idx = torch.cat([idx, new], 1)
     self.train(mode)
     return idx.clone()  # a usual tensor again, which may be trained on

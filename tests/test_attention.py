@@ -14,9 +14,10 @@ from torch import nn
 
 from dlbook import attention
 from dlbook.attention import (GPT, POSITIONS, BytePair, EncoderDecoder, MultiHeadAttention, TokenEmbedding, TransformerBlock,
-                              attention_weights, context_start, draw_token, init_transformer_, learn_merges, rotary,
+                              attention_weights, context_start, init_transformer_, learn_merges, rotary,
                               scaled_dot_product_attention, sinusoidal_positions)
 from dlbook.kit.exercises import find, judge
+from dlbook.rnn import sample
 
 settings.register_profile("book", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("book")
@@ -383,26 +384,15 @@ def test_context_start():
 
 # Drawing tokens
 
-@given(seeds, st.integers(2, 8), st.floats(0.2, 3), st.one_of(st.none(), st.integers(1, 10)), st.one_of(st.none(), st.floats(0.05, 1)))
-def test_tokens_are_drawn_from_what_is_kept(seed, vocab, temperature, top_k, top_p):
-    logits = torch.randn(1, vocab, generator=generator(seed))
-    chances = (logits[0] / temperature).softmax(0)
-    order = chances.argsort(descending=True)[:top_k].tolist()
-    kept, total, whole = [], 0.0, chances[order].sum().item()
-    for token in order:
-        if top_p is not None and total / whole >= top_p - 1e-6 and kept: break
-        kept.append(token)
-        total += chances[token].item()
-    expected = torch.zeros(vocab)
-    expected[kept] = chances[kept] / chances[kept].sum()
-    drawn = draw_token(logits.expand(4000, vocab), temperature, top_k, top_p, generator(seed))
-    assert drawn.shape == (4000, 1)
-    assert (drawn[:, 0].bincount(minlength=vocab) / 4000 - expected).abs().max() < 0.05
-
-
-def test_drawing_greedily_and_with_top_k_1():
-    logits = torch.tensor([[1.0, 3.0, 2.0], [0.0, -1.0, 0.5]])
-    for how in ({"temperature": 0}, {"top_k": 1}, {"top_p": 1e-9}): assert draw_token(logits, **how).tolist() == [[1], [2]]
+@given(seeds, st.sampled_from([{}, {"temperature": 0.4}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.6}]), booleans)
+def test_generate_draws_each_token_as_told(seed, how, use_cache):
+    torch.manual_seed(seed)
+    model, text = GPT(7, 8, 2, 2, block_size=12), tokens(generator(seed), 7, 2, 3)
+    for p in model.parameters(): torch.nn.init.normal_(p, 0, 0.4)
+    rng, expected = generator(seed), text
+    with torch.no_grad():
+        for _ in range(6): expected = torch.cat([expected, sample(model(expected)[:, -1], **how, generator=rng)[:, None]], 1)
+    assert model.generate(text, 6, **how, generator=generator(seed), use_cache=use_cache).equal(expected)
 
 
 # Encoder and decoder
@@ -530,9 +520,7 @@ def test_byte_pairs_on_an_example():
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(1, 7).long()), ValueError, r"at most 6 steps, given \(1, 7\) from position 0 on"),
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(3).long()), ValueError, r"expected tokens \(batch, steps\)"),
     (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 0).long(), 3), ValueError, r"expected tokens \(batch, steps\), at least one"),
-    (lambda: draw_token(torch.ones(1, 3), temperature=-1), ValueError, "expected temperature >= 0"),
-    (lambda: draw_token(torch.ones(1, 3), top_k=0), ValueError, "top_k >= 1"),
-    (lambda: draw_token(torch.ones(1, 3), top_p=0), ValueError, "0 < top_p <= 1"),
+    (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 1).long(), 1, top_k=0), ValueError, "expected top_k from 1, given 0"),
     (lambda: BytePair([(300, 1)]), ValueError, r"expected merges of earlier tokens, given \(300, 1\)")])
 def test_bad_input_is_refused_at_the_door(call, error, message):
     with pytest.raises(error, match=message): call()
@@ -543,7 +531,7 @@ def test_bad_input_is_refused_at_the_door(call, error, message):
 def test_public_names():
     assert set(attention.__all__) == {
         "attention_weights", "scaled_dot_product_attention", "MultiHeadAttention", "sinusoidal_positions", "rotary", "TransformerBlock", "POSITIONS",
-        "TokenEmbedding", "init_transformer_", "GPT", "draw_token", "context_start", "EncoderDecoder", "learn_merges", "BytePair"}
+        "TokenEmbedding", "init_transformer_", "GPT", "context_start", "EncoderDecoder", "learn_merges", "BytePair"}
 
 
 def test_import_is_silent_and_needs_no_fastai():
