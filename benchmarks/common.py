@@ -84,13 +84,22 @@ def compare(
                 details=details)
 
 
+def processor() -> str:
+    "The processor's name, as far as the system tells it."
+    try: lines = open('/proc/cpuinfo', encoding='utf-8').read().splitlines()
+    except OSError: lines = []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def environment(*packages: str) -> dict:
     "The machine and the versions that a measurement belongs to; `packages` are added to Python, numpy, torch and fastai."
     found = {}
     for package in ('numpy', 'torch', 'fastai', *packages):
         try: found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError: found[package] = None
-    out = dict(python=platform.python_version(), system=platform.platform(), cpus=os.cpu_count(), packages=found)
+    out = dict(python=platform.python_version(), system=f'{platform.system()} {platform.machine()}', processor=processor(), cpus=os.cpu_count(),
+               packages=found)
     torch = sys.modules.get('torch')
     if torch is not None:
         out.update(threads=torch.get_num_threads(),
@@ -98,14 +107,37 @@ def environment(*packages: str) -> dict:
     return out
 
 
+def number(value: float) -> str:
+    "A number with three digits that count, or as many as it has before the point."
+    return f'{value:,.0f}' if abs(value) >= 100 else f'{value:.3g}'
+
+
+def claim_of(row: dict) -> str:
+    "What the target of a row means: a multiple of the other's rate, or of its time."
+    target = row['target']
+    return f'at least {number(target)} times its rate' if target > 1 else f'within {number(1 / target)} times its time'
+
+
 def table(rows: list[dict]) -> str:
     "The rows as plain text, one line each."
     head = ('benchmark', 'ours', 'other', 'unit', 'ratio', 'spread', 'target', 'holds')
     lines = [head] + [
-        (r['name'], f"{r['ours']:,.0f}", f"{r['other']:,.0f}", r['unit'], f"{r['ratio']:,.2f}",
-         f"{r['low']:,.2f} to {r['high']:,.2f}", f"{r['target']:,g}", 'yes' if r['holds'] else 'NO') for r in rows]
+        (r['name'], number(r['ours']), number(r['other']), r['unit'], number(r['ratio']), f"{number(r['low'])} to {number(r['high'])}",
+         number(r['target']), 'yes' if r['holds'] else 'NO') if r['ratio'] is not None else
+        (r['name'], '', '', '', '', '', '', f"NO: {r['error']}") for r in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
+
+
+def machine_of(rows: list[dict]) -> str:
+    "The machine and the versions, as one line; those of all rows together."
+    found = [row['environment'] for row in rows if 'environment' in row]
+    if not found: return ''
+    packages = {name: version for where in found for name, version in where['packages'].items() if version}
+    threads = sorted({where['threads'] for where in found if where.get('threads')})
+    gpu = next((where['gpu'] for where in found if where.get('gpu')), 'none')
+    return ' · '.join([', '.join(f'{name} {version}' for name, version in packages.items()), f"Python {found[0]['python']}", found[0]['system'],
+                       f"{found[0]['processor']}, {found[0]['cpus']} cores, threads: {' or '.join(map(str, threads)) or 'unknown'}", f'GPU: {gpu}'])
 
 
 def main(rows: Callable[[], list[dict]], packages: tuple[str, ...] = (), argv: list[str] | None = None) -> None:
@@ -119,7 +151,5 @@ def main(rows: Callable[[], list[dict]], packages: tuple[str, ...] = (), argv: l
     if args.json:
         print(json.dumps(dict(environment=where, rows=found), indent=1))
     else:
-        print(table(found))
-        print(', '.join(f'{k} {v}' for k, v in where['packages'].items() if v), f"· Python {where['python']}",
-              f"· {where['cpus']} cores, {where.get('threads')} threads", f"· GPU: {where.get('gpu') or 'none'}")
+        print(table(found), machine_of([dict(row, environment=where) for row in found]), sep='\n')
     sys.exit(0 if all(r['holds'] for r in found) else 1)
