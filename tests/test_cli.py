@@ -57,7 +57,7 @@ def alive(pids):
 def test_alone_says_what_to_do_next(dlbook):
     result = dlbook()
     assert result.returncode == 0
-    for command in ('list', 'run', 'lab', 'results', 'doctor'):
+    for command in ('list', 'run', 'lab', 'progress', 'results', 'doctor'):
         assert f'dlbook {command}' in result.stdout
 
 
@@ -427,6 +427,38 @@ def test_lab_starts_a_server_that_answers_and_ends(book, dlbook):
     process.terminate()
     process.communicate(timeout=30)
     assert wait_for(lambda: not alive(tree), 10)
+
+
+# --- progress
+
+def test_progress_is_drawn_by_chapter(book, dlbook):
+    exercises = 'from dlbook.kit.exercises import check', 'def f(): return ...\n\ncheck("01.1", f)', 'check("01.2", 3)\nhint("01.2")', 'check("01.3", 4)'
+    write_chapter(book, '01_one', *exercises, title='First')
+    write_chapter(book, '02_two', 'x = 1', title='Second')
+    result = dlbook('progress')
+    assert result.returncode == 0 and '○ ○ ○' in result.stdout and '0 of 3' in result.stdout and 'dlbook lab' in result.stdout
+    mine = book.parent / 'desk' / 'dlbook-chapters'
+    mine.mkdir()
+    note = {'right': False, 'tries': 0, 'hints': 0, 'solved': None}
+    answered = {'01.1': note | {'right': True, 'tries': 4}, '01.3': note | {'hints': 2}, '77.1': note | {'right': True}}
+    (mine / 'dlbook-progress.json').write_text(json.dumps({'version': 1, 'exercises': answered}))
+    for arguments in ((), ('dlbook-chapters',)):
+        first, second = [line for line in dlbook('progress', *arguments).stdout.splitlines() if 'First' in line or 'Second' in line]
+        assert re.findall(r'[●◐○]|\d of \d|(?<= )\d+(?= )', first) == ['01', '●', '○', '◐', '1 of 3', '4', '2'] and '0 of 0' in second
+    assert '1 of 3 solved' in dlbook('progress').stdout
+    assert '# . +' in dlbook('progress', env={'PYTHONIOENCODING': 'ascii'}).stdout
+    assert 'no such folder: nowhere' in one_line(dlbook('progress', 'nowhere'), 2)
+
+
+def test_progress_that_was_damaged_or_is_newer(book, dlbook):
+    write_chapter(book, '01_one', 'check("01.1", 1)')
+    path = book.parent / 'desk' / 'dlbook-progress.json'
+    path.write_text('{"half')
+    result = dlbook('progress')
+    assert result.returncode == 0 and 'was damaged' in result.stdout and '0 of 1' in result.stdout
+    assert [p.read_text() for p in path.parent.glob('*damaged*')] == ['{"half']
+    path.write_text('{"version": 99, "exercises": {}}')
+    assert 'newer' in one_line(dlbook('progress'), 1)
 
 
 # --- doctor

@@ -13,6 +13,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from . import results, runner
 
 # %% auto #0
 __all__ = ['app', 'explain', 'command', 'main', 'find_ledger', 'list_command', 'results_command', 'run_command', 'copy_chapters',
-           'lab_command', 'examine', 'doctor_command']
+           'lab_command', 'exercise_ids', 'find_progress', 'progress_command', 'examine', 'doctor_command']
 
 # %% ../../nbs/kit/06_cli.ipynb #60e461c5
 _FULL = {errno.ENOSPC, getattr(errno, 'EDQUOT', errno.ENOSPC), errno.EFBIG}
@@ -85,6 +86,7 @@ _WELCOME = """dlbook {version}: the deep learning book that runs.
   dlbook list          the chapters
   dlbook run 1         execute a chapter (here: the first) in a fresh kernel; all of them without a number
   dlbook lab           copy the chapters into a folder and open them in JupyterLab
+  dlbook progress      which exercises you have solved
   dlbook results       the numbers that the chapters record, with their bands
   dlbook doctor        what this machine has, and whether something is missing
 
@@ -346,6 +348,58 @@ def lab_command(
     print(f'{len(done)} chapters in {folder}')
     if launch:
         _start_lab(folder, browser, port)
+
+# %% ../../nbs/kit/06_cli.ipynb #4b84e719
+def exercise_ids(
+    path: Path,  # a chapter's notebook
+) -> list[str]:  # such as `04.2`, in the order of the chapter
+    "The exercises that check themselves."
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+    code = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
+    return list(dict.fromkeys(re.findall(r'^check\("(\d\d\.\d+)"', code, re.MULTILINE)))
+
+
+def find_progress(
+    folder: Path | None = None,  # the reader's folder of chapters; None: look where it usually is
+) -> Path | None:
+    "The file with the reader's progress: in `folder`, or else `DLBOOK_PROGRESS`, or here, or in `dlbook-chapters`; None if there is none."
+    from .exercises import progress_path
+    places = [folder / 'dlbook-progress.json'] if folder else [progress_path(), Path('dlbook-chapters/dlbook-progress.json')]
+    return next((path for path in places if path.is_file()), None)
+
+# %% ../../nbs/kit/06_cli.ipynb #31cef8f0
+@app.command('progress')
+@command
+def progress_command(
+    folder: Annotated[Optional[Path], typer.Argument(
+        metavar='DIR', help='Your folder of chapters. Default: this folder, or dlbook-chapters in it.')] = None,  # the reader's folder
+):
+    "Draw which exercises you have solved, chapter by chapter."
+    from rich.table import Table
+
+    from .exercises import read_progress
+    if folder and not folder.is_dir():
+        _quit(f'no such folder: {folder}', 2)
+    path, console = find_progress(folder), runner.make_console()
+    try:
+        answered = read_progress(path)['exercises'] if path else {}
+    except ValueError as error:
+        _quit(error)
+    solved, tried, still = '●◐○' if (console.encoding or '').lower().startswith('utf') else '#+.'
+    table, total, right = Table(), 0, 0
+    for name, how in (('no.', 'right'), ('chapter', 'left'), ('exercises', 'left'), ('solved', 'right'), ('tries', 'right'), ('hints', 'right')):
+        table.add_column(name, justify=how, no_wrap=True)
+    for chapter in runner.list_chapters():
+        entries = [answered.get(id, {}) for id in exercise_ids(chapter.path)]
+        done = sum(bool(entry.get('right')) for entry in entries)
+        marks = ' '.join(solved if entry.get('right') else tried if entry.get('tries') or entry.get('hints') else still for entry in entries)
+        cells = (f'{chapter.number:02}', chapter.title, marks, f'{done} of {len(entries)}',
+                 *(sum(entry.get(name, 0) for entry in entries) or '' for name in ('tries', 'hints')))
+        table.add_row(*(runner.literal(cell) for cell in cells))
+        total, right = total + len(entries), right + done
+    console.print(table)
+    print(f'{solved} solved   {tried} tried   {still} open')
+    print(f'{right} of {total} solved, says {path}' if path else 'No exercise was answered yet. Open the chapters: dlbook lab')
 
 # %% ../../nbs/kit/06_cli.ipynb #96098941
 _ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx',
