@@ -75,6 +75,16 @@ def test_directives_are_yaml(processed):
             assert all(not isinstance(v, (dict, list)) for v in options.values()), (path.name, options)
 
 
+def test_the_page_of_results_shows_the_ledger_as_it_is(processed):
+    page = (processed / "ledger.qmd").read_text(encoding="utf-8")
+    made = subprocess.run([sys.executable, ROOT / ".ci" / "ledger", "--print"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert page == made.stdout, "run `.ci/ledger` after `dlbook run --save`"
+    entries = [entry for chapter in json.loads((ROOT / "nbs" / "results.json").read_text(encoding="utf-8"))["chapters"].values()
+               for entry in chapter["entries"]]
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) == len(entries) + 2 * len(CHAPTERS) and "[@greydanus2024]: 0.91" in page
+
+
 @pytest.mark.skipif(shutil.which("quarto") is None, reason="needs the program quarto, which is not on the PATH")
 def test_quarto_renders_the_site(copy):
     done = subprocess.run(["nbdev_docs"], cwd=copy, capture_output=True, text=True)
