@@ -2,8 +2,6 @@
 import json
 import math
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -465,12 +463,6 @@ def test_active_units_by_the_variance_of_the_means():
 
 
 # Around it
-
-def test_importing_is_quiet():
-    code = "import dlbook.kit.loaders; import dlbook.autoencoders"
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0 and not done.stderr, done.stderr
-
 
 def test_the_gpu_cell_runs_when_it_is_made_small():
     "Its own words, with fewer glyphs, on whatever device is there."
