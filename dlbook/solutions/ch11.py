@@ -148,7 +148,7 @@ exercise("11.5", "interpolation along the arc", slerp, outputs=("the code",),
                    (_unit, "It looks as if both codes are shortened to length 1; only the angle needs that."),
                    (lambda a, b, t: slerp(b, a, t), "It looks as if the way is gone backward: t = 0 should give a.")])
 
-# %% ../../nbs/solutions/11_autoencoders.ipynb #2cb3eb5e
+# %% ../../nbs/solutions/11_autoencoders.ipynb #c6f3a31b
 def quantize(
     z,  # codes (n, k)
     codebook,  # the list (m, k)
@@ -168,6 +168,7 @@ def _numbers(z, codebook): return torch.cdist(z, codebook).argmin(1)
 def _value_and_gradients(f, z, codebook):
     z, codebook = z.clone().requires_grad_(), codebook.clone().requires_grad_()
     out = f(z, codebook)
+    if out is None or out is ...: return out  # still open
     if not isinstance(out, torch.Tensor) or not out.is_floating_point() or not out.requires_grad: return out, torch.zeros_like(z), torch.zeros_like(codebook)
     to = torch.arange(1.0, out.numel() + 1).view(out.shape)
     grads = torch.autograd.grad((out * to).sum(), (z, codebook), allow_unused=True)
