@@ -84,7 +84,7 @@ def test_bilinear_games(lr, steps, seed):
     turn = torch.tensor([[0.0, -1], [1, 0]]).double()
     eye = torch.eye(2).double()
     once = {"simultaneous": eye + lr * turn, "extragradient": eye + lr * turn @ (eye + lr * turn),
-            "alternating": torch.tensor([[1, -lr], [lr, 1 - lr**2]]).double()}
+            "alternating": torch.tensor([[1, -lr], [lr, 1 - lr**2]], dtype=torch.float64)}
     for method, matrix in once.items():
         path = play(bilinear, start, lr, steps, method)
         assert path.shape == (steps + 1, 2) and path.dtype == torch.float64
@@ -504,8 +504,8 @@ def _sorted_by_hand(x, y): return sum(abs(a - b) for a, b in zip(sorted(x.tolist
 
 
 @pytest.mark.parametrize("id, answer, message", [
-    ("12.1", 1 / 3, "yours is 0.33"),
-    ("12.1", math.log2(3), "yours is 1.58"),
+    ("12.1", 1 / 3, "is too small"),
+    ("12.1", math.log2(3), "is too large"),
     ("12.2", lambda real, fake: ((real - 1).square().mean() / 2 + fake.square().mean() / 2, fake.square().mean() / 2), "the generator's loss"),
     ("12.2", lambda real, fake: ((real - 1).abs().mean() / 2 + fake.abs().mean() / 2, (fake - 1).square().mean() / 2), "the discriminator's loss"),
     ("12.3", lambda field, start, lr, steps: torch.stack([start] * (steps + 1)), "the states should be"),

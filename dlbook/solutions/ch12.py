@@ -111,7 +111,7 @@ exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
                    (lambda *a: optimistic(*a)[1:], "It looks as if the start is missing: return it as the first state."),
                    (lambda *a: optimistic(*a)[-1], "That is the last state alone; return all of them.")])
 
-# %% ../../nbs/solutions/12_gans.ipynb #905e49a3
+# %% ../../nbs/solutions/12_gans.ipynb #c5863fa6
 def averaged(
     mean,  # list of tensors
     weights,  # list of tensors, the same shapes
@@ -124,7 +124,7 @@ def averaged(
 exercise("12.4", "the running mean of weights", averaged, outputs=("the mean",),
          cases=lambda rng: [([torch.tensor([1.0])], [torch.tensor([3.0])], 0.9)] + [
              ([torch.randn(s, generator=rng) for s in shapes], [torch.randn(s, generator=rng) for s in shapes], beta)
-             for shapes, beta in ((((2, 3), (3,)), 0.5), (((4,), (1, 2), (2, 2)), 0.99))],
+             for shapes, beta in (((2, 3), 0.5), ((4, 1, 2), 0.99))],
          hints=["Go through both lists at once, with zip.", "beta belongs to the old mean, 1 - beta to the weights.",
                 "Compute new tensors: beta * m + (1 - beta) * w leaves m and w as they are."],
          mistakes=[(lambda mean, weights, beta: averaged(weights, mean, beta), "It looks as if beta and 1 - beta are exchanged."),
