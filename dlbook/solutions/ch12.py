@@ -56,7 +56,7 @@ exercise("12.2", "least squares losses", least_squares, outputs=("the discrimina
                    (lambda real, fake: (least_squares(real, fake)[0], -fake.square().mean() / 2),
                     "It looks as if the generator maximizes the discriminator's loss; it wants the score 1 for its samples.")])
 
-# %% ../../nbs/solutions/12_gans.ipynb #db7b058d
+# %% ../../nbs/solutions/12_gans.ipynb #e89e6681
 def optimistic(
     field,  # function of the state, (d,), that gives the direction, (d,)
     start,  # (d,)
@@ -71,7 +71,7 @@ def optimistic(
         last = now
     return torch.stack(path)
 
-
+# %% ../../nbs/solutions/12_gans.ipynb #89046c1a
 def _no_memory(field, start, lr, steps):
     path, first = [start], field(start)
     for _ in range(steps): path.append(path[-1] + lr * (2 * field(path[-1]) - first))
