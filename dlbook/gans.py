@@ -53,17 +53,18 @@ def wasserstein_loss(
     "Minus the mean score of the samples (Arjovsky, Chintala and Bottou 2017)."
     return -fake.mean()
 
-# %% ../nbs/12_gans.ipynb #04cbfa80
+# %% ../nbs/12_gans.ipynb #464dddf2
 def play(
     field,  # function of the state, (d,), that gives each player's direction, (d,)
     start,  # state at the start, (d,)
     lr: float,  # step size, above 0
     steps: int,  # how many
-    method: str = "simultaneous",  # or "alternating" (one number after the other), or "extragradient"
+    method: str = "simultaneous",  # or "alternating" (one number after the other), or "extragradient" (Korpelevich 1976)
 ) -> Tensor:  # all states, (steps + 1, d)
-    "Follow the players of a game (extragradient: Korpelevich 1976). Raises `ValueError` for another method or lr <= 0."
+    "Follow the players of a game. Raises `ValueError` for another method, or lr <= 0."
     if method not in ("simultaneous", "alternating", "extragradient") or not lr > 0:
-        raise ValueError(f"expected simultaneous, alternating or extragradient, and lr > 0, given {method!r}, lr = {lr}")
+        raise ValueError(f"expected simultaneous, alternating or extragradient, and lr > 0, "
+                         f"given {method!r}, lr = {lr}")
     path = [torch.as_tensor(start, dtype=torch.float64)]
     for _ in range(steps):
         x = path[-1].clone()
@@ -74,7 +75,7 @@ def play(
         path.append(x)
     return torch.stack(path)
 
-# %% ../nbs/12_gans.ipynb #5ce36fe0
+# %% ../nbs/12_gans.ipynb #a4e3fb1f
 def _batch_dim(x): return 1 if x.ndim == 3 else 0  # (networks, n, d), or else samples first
 
 
@@ -85,26 +86,27 @@ def _squared_slopes(scores, x):
 
 def zero_penalty(
     scores: Tensor,  # D(x)
-    x: Tensor,  # examples, samples or both, (n, ...) or (networks, n, d), with requires_grad set before D was computed
+    x: Tensor,  # inputs, (n, ...) or (networks, n, d), with requires_grad set before D was computed
 ) -> Tensor:  # a scalar
-    "Mean squared slope of D at x: R1 at examples, R2 at samples (Mescheder and others 2018). Raises `ValueError`."
+    "Mean squared slope at x: R1 at examples, R2 at samples (Mescheder and others 2018). Raises `ValueError`."
     if not x.requires_grad: raise ValueError("expected x with requires_grad=True, or D has no gradient by it")
     return _squared_slopes(scores, x).mean()
 
-# %% ../nbs/12_gans.ipynb #9a2f4ab2
+# %% ../nbs/12_gans.ipynb #ab1115aa
 def gradient_penalty(
     critic,  # function from x to scores
     real: Tensor,  # examples, (n, ...) or (networks, n, d)
     fake: Tensor,  # samples, the same shape
     generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # a scalar
-    "Mean of (slope - 1)² at random places between examples and samples (Gulrajani and others 2017). Raises `ValueError`."
+    "Mean (slope - 1)² between examples and samples (Gulrajani and others 2017). Raises `ValueError`."
     if real.shape != fake.shape:
         raise ValueError(f"expected as many samples as examples, given {tuple(fake.shape)} and {tuple(real.shape)}")
     lead = _batch_dim(real) + 1
-    share = torch.rand(real.shape[:lead], generator=generator).reshape(*real.shape[:lead], *[1] * (real.ndim - lead))
+    share = torch.rand(real.shape[:lead], generator=generator)
+    share = share.reshape(*share.shape, *[1] * (real.ndim - lead))
     x = torch.lerp(real.detach(), fake.detach(), share.to(real)).requires_grad_()
-    return ((_squared_slopes(critic(x), x) + 1e-12).sqrt() - 1).square().mean()  # not exactly 0: the root has a slope
+    return ((_squared_slopes(critic(x), x) + 1e-12).sqrt() - 1).square().mean()  # the root has no slope at 0
 
 # %% ../nbs/12_gans.ipynb #fd0de473
 class SpectralNorm(nn.Module):
@@ -148,9 +150,9 @@ def forward(
     sigma = (u[..., None, :] @ matrix @ v[..., None])[..., 0, 0]
     return weight / (sigma[:, None, None] if self.many else sigma)
 
-# %% ../nbs/12_gans.ipynb #291fee00
+# %% ../nbs/12_gans.ipynb #df2e4faf
 class MLPs(nn.Module):
-    "Several perceptrons with one hidden activation, leaky ReLU, side by side: x (networks, n, d) -> (networks, n, out)."
+    "Several perceptrons with leaky ReLU side by side, from (networks, n, d) to (networks, n, out)."
 
     def __init__(
         self,
@@ -252,7 +254,7 @@ def train_gan(
         history.append((generator_step(G, D, opt_g, noise(), losses[0]).item(), loss_d.item()))
     return history
 
-# %% ../nbs/12_gans.ipynb #d56c1277
+# %% ../nbs/12_gans.ipynb #43c4c662
 def mode_coverage(
     samples: Tensor,  # (n, d)
     centers: Tensor,  # the modes, (m, d)
@@ -261,13 +263,14 @@ def mode_coverage(
 ) -> tuple:  # number of modes captured, share of samples of high quality
     "Captured modes and quality (Srivastava and others 2017). Raises `ValueError` for other shapes or std <= 0."
     if samples.ndim != 2 or centers.ndim != 2 or samples.shape[1] != centers.shape[1] or not len(samples):
-        raise ValueError(f"expected samples (n, d), centers (m, d), given {tuple(samples.shape)}, {tuple(centers.shape)}")
+        raise ValueError(f"expected samples (n, d), centers (m, d), "
+                         f"given {tuple(samples.shape)}, {tuple(centers.shape)}")
     if not std > 0: raise ValueError(f"expected a standard deviation above 0, given {std}")
     distance, nearest = torch.cdist(samples.double(), centers.double()).min(1)
     good = distance <= within * std  # nan is not good
     return len(nearest[good].unique()), good.double().mean().item()
 
-# %% ../nbs/12_gans.ipynb #2d703e71
+# %% ../nbs/12_gans.ipynb #3eab732e
 def _stages(size, classes):
     stages = round(math.log2(max(size, 1))) - 2
     if size != 4 * 2 ** max(stages, 0): raise ValueError(f"expected a size of 4, 8, 16, 32 ..., given {size}")
@@ -289,12 +292,13 @@ class Generator(nn.Module):
         super().__init__()
         stages, self.classes, self.latent = _stages(size, classes), classes, latent
         wide = width * 2**stages
-        layers = [nn.Linear(latent + classes, wide * 16), nn.Unflatten(1, (wide, 4, 4)), nn.BatchNorm2d(wide), nn.ReLU()]
+        layers = [nn.Linear(latent + classes, wide * 16), nn.Unflatten(1, (wide, 4, 4)),
+                  nn.BatchNorm2d(wide), nn.ReLU()]
         for w in (wide >> i for i in range(stages)):
             layers += [nn.ConvTranspose2d(w, w // 2, 4, 2, 1, bias=False), nn.BatchNorm2d(w // 2), nn.ReLU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, 1, 1), nn.Sigmoid())
 
-# %% ../nbs/12_gans.ipynb #49d32b3a
+# %% ../nbs/12_gans.ipynb #d6217cd1
 @patch
 def forward(
     self: Generator,
@@ -302,9 +306,10 @@ def forward(
     y: Tensor | None = None,  # classes, (n,), int64; for a conditional generator
 ) -> Tensor:  # images, (n, channels, size, size)
     "Samples. Raises `ValueError` for noise of another shape, or if classes are missing or not expected."
-    if z.shape[1:] != (self.latent,): raise ValueError(f"expected noise of shape (n, {self.latent}), given {tuple(z.shape)}")
+    if z.shape[1:] != (self.latent,):
+        raise ValueError(f"expected noise of shape (n, {self.latent}), given {tuple(z.shape)}")
     if (y is None) != (self.classes == 0):
-        raise ValueError(f"expected {'no ' if not self.classes else ''}classes, given {'none' if y is None else 'some'}")
+        raise ValueError("expected no classes, given some" if y is not None else "expected classes, given none")
     return self.net(z if y is None else torch.cat([z, one_hot(y, self.classes).to(z)], 1))
 
 # %% ../nbs/12_gans.ipynb #0d27344a
@@ -329,7 +334,7 @@ class Discriminator(nn.Module):
         self.head = norm(nn.Linear(n, 1))
         self.embed = norm(nn.Embedding(classes, n)) if classes else None
 
-# %% ../nbs/12_gans.ipynb #c137224c
+# %% ../nbs/12_gans.ipynb #cccb480c
 @patch
 def forward(
     self: Discriminator,
@@ -338,17 +343,17 @@ def forward(
 ) -> Tensor:  # scores, (n,), above 0 for "example"
     "Scores. Raises `ValueError` if classes are missing or not expected."
     if (y is None) != (self.classes == 0):
-        raise ValueError(f"expected {'no ' if not self.classes else ''}classes, given {'none' if y is None else 'some'}")
+        raise ValueError("expected no classes, given some" if y is not None else "expected classes, given none")
     features = self.body(x)
     score = self.head(features)[:, 0]
     return score if y is None else score + (self.embed(y) * features).sum(1)
 
-# %% ../nbs/12_gans.ipynb #17aed7d5
+# %% ../nbs/12_gans.ipynb #442efe98
 def frechet_distance(
     x: Tensor,  # features of the one set, (n, d)
     y: Tensor,  # features of the other, (m, d)
 ) -> float:  # 0 if means and covariances are equal
-    "Squared Fréchet distance of two normal distributions fitted to x and y (Heusel and others 2017). Raises `ValueError`."
+    "Squared Fréchet distance of the normal distributions of x and y (Heusel and others 2017). Raises `ValueError`."
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or min(len(x), len(y)) < 2:
         raise ValueError(f"expected features (n, d) and (m, d), n, m > 1, given {tuple(x.shape)}, {tuple(y.shape)}")
     x, y = x.detach().double(), y.detach().double()
@@ -358,12 +363,13 @@ def frechet_distance(
     middle = torch.linalg.eigvalsh(root @ B @ root).clamp(min=0).sqrt().sum()
     return ((x.mean(0) - y.mean(0)).square().sum() + A.trace() + B.trace() - 2 * middle).item()
 
-# %% ../nbs/12_gans.ipynb #c080dd8b
+# %% ../nbs/12_gans.ipynb #0ed7b804
 def nearest_examples(
     samples: Tensor,  # (n, ...)
     examples: Tensor,  # (m, ...), the same shape otherwise
 ) -> tuple:  # Euclidean distances (n,), and numbers of the nearest examples (n,)
     "For each sample its nearest example. Raises `ValueError` for other shapes, or if there are none."
     if samples.shape[1:] != examples.shape[1:] or not len(samples) or not len(examples):
-        raise ValueError(f"expected samples and examples of one shape, given {tuple(samples.shape)}, {tuple(examples.shape)}")
+        raise ValueError(f"expected samples and examples of one shape, "
+                         f"given {tuple(samples.shape)}, {tuple(examples.shape)}")
     return tuple(torch.cdist(samples.flatten(1), examples.flatten(1)).min(1))

@@ -211,6 +211,18 @@ def test_spectral_norm_of_several_matrices_is_that_of_each(k, a, b, seed):
     assert torch.linalg.matrix_norm(many.eval()(W), 2).sub(1).abs().max() < 1e-2
 
 
+def test_a_second_look_does_not_spoil_the_gradient_of_the_first():
+    W = randn(3, 4).requires_grad_()
+    norm = SpectralNorm(W)
+    first, u, v = norm(W), norm._u.clone(), norm._v.clone()
+    norm(W)
+    first.sin().sum().backward()  # as with a discriminator that is called on examples, then on samples
+    given = W.grad.clone()
+    W.grad = None
+    (W / (u @ W @ v)).sin().sum().backward()
+    torch.testing.assert_close(given, W.grad)
+
+
 def test_spectral_norm_starts_near_and_the_same_for_a_seed():
     W = torch.diag(torch.tensor([4.0, 1.0, 0.5]))
     a, b = (SpectralNorm(W, generator=rng_of(3)).eval() for _ in range(2))
