@@ -397,8 +397,7 @@ def progress_command(
                  *(sum(entry.get(name, 0) for entry in entries) or '' for name in ('tries', 'hints')))
         table.add_row(*(runner.literal(cell) for cell in cells))
         total, right = total + len(entries), right + done
-    console.print(table)
-    print(f'{solved} solved   {tried} tried   {still} open')
+    console.print(table, f'{solved} solved   {tried} tried   {still} open')
     print(f'{right} of {total} solved, says {path}' if path else 'No exercise was answered yet. Open the chapters: dlbook lab')
 
 # %% ../../nbs/kit/06_cli.ipynb #96098941
