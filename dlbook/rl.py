@@ -6,14 +6,16 @@
 __all__ = ['epsilon_greedy', 'ucb', 'thompson', 'play_bandit', 'GridWorld', 'action_values', 'policy_values', 'value_iteration',
            'policy_iteration', 'q_learning', 'CartPole', 'Replay', 'q_network', 'q_targets', 'DQN', 'evaluate',
            'judge_in_gymnasium', 'fit', 'returns_to_go', 'gae', 'ActorCritic', 'log_prob', 'PolicyGradient', 'sample',
-           'ppo_loss', 'PPO']
+           'ppo_loss', 'PPO', 'winning_lines', 'symmetries', 'TicTacToe', 'ConnectFour', 'MCTS', 'random_rollouts',
+           'solve', 'perfect_player', 'contest', 'PolicyValue', 'self_play', 'AlphaZero']
 
-# %% ../nbs/15_reinforcement.ipynb #1241d92e
+# %% ../nbs/15_reinforcement.ipynb #860a91ca
 import copy
 import math
 import random
 
 import gymnasium
+import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
@@ -63,7 +65,20 @@ def play_bandit(
         regret.append(probs.max() - probs[arm])
     return torch.stack(regret, 1).cumsum(1)
 
-# %% ../nbs/15_reinforcement.ipynb #24433dc7
+# %% ../nbs/15_reinforcement.ipynb #8fc7cd69
+def _neighbor(number, cell, action):
+    "The state one cell further, or the same where a wall or the edge is in the way."
+    di, dj = ((-1, 0), (0, 1), (1, 0), (0, -1))[action]
+    return number.get((cell[0] + di, cell[1] + dj), number[cell])
+
+
+def _read_map(rows):
+    "Cells that are no wall, and what is written on each."
+    if len({len(row) for row in rows}) != 1 or "".join(rows).count("S") != 1:
+        raise ValueError(f"expected rows of one length with one S, given {rows}")
+    return zip(*[((i, j), c) for i, row in enumerate(rows) for j, c in enumerate(row) if c != "#"])
+
+# %% ../nbs/15_reinforcement.ipynb #27b3f0c0
 class GridWorld:
     "A map as a Markov decision process: `P` (S, 4, S), `R` (S, 4), actions 0 to 3 are up, right, down, left."
 
@@ -76,30 +91,20 @@ class GridWorld:
         back: str = "",  # characters that throw the agent back to the start
         slip: float = 0.0,  # probability to slide to the left or the right of where it wanted (half each)
     ):
-        if len({len(row) for row in rows}) != 1 or "".join(rows).count("S") != 1:
-            raise ValueError(f"expected rows of one length with one S, given {rows}")
         if not 0 <= slip <= 1: raise ValueError(f"expected slip from 0 to 1, given {slip}")
-        self.rows, self.ends, rewards = rows, ends, {"G": 1.0} if rewards is None else rewards
-        self.cells = [(i, j) for i, row in enumerate(rows) for j, c in enumerate(row) if c != "#"]
-        self.number = {cell: s for s, cell in enumerate(self.cells)}
-        signs = [rows[i][j] for i, j in self.cells]
+        self.cells, signs = _read_map(rows)
+        self.rows, rewards = rows, {"G": 1.0} if rewards is None else rewards
+        number = {cell: s for s, cell in enumerate(self.cells)}
         self.start, self.final = signs.index("S"), torch.tensor([c in ends for c in signs])
         self.P, self.R = torch.zeros(len(signs), 4, len(signs)).double(), torch.zeros(len(signs), 4).double()
         for s in (~self.final).nonzero()[:, 0].tolist():
             for a in range(4):
                 for turn, p in ((0, 1 - slip), (1, slip / 2), (-1, slip / 2)):
-                    to = self._next(s, (a + turn) % 4)
+                    to = _neighbor(number, self.cells[s], (a + turn) % 4)
                     self.P[s, a, self.start if signs[to] in back else to] += p
                     self.R[s, a] += p * (step + rewards.get(signs[to], 0.0))
 
-# %% ../nbs/15_reinforcement.ipynb #8b1f6c9a
-@patch
-def _next(self: GridWorld, s, a):
-    "The state one cell further, or the same where a wall or the edge is in the way."
-    (i, j), (di, dj) = self.cells[s], ((-1, 0), (0, 1), (1, 0), (0, -1))[a]
-    return self.number.get((i + di, j + dj), s)
-
-
+# %% ../nbs/15_reinforcement.ipynb #f7ad5149
 @patch
 def draw(
     self: GridWorld,
@@ -613,3 +618,302 @@ def update(self: PPO) -> float:  # mean value that the critic should have given
             nn.utils.clip_grad_norm_(self.net.parameters(), 0.5)
             self.opt.step()
     return data[-1].mean().item()
+
+# %% ../nbs/15_reinforcement.ipynb #6c88dcf9
+def winning_lines(rows: int, cols: int, length: int) -> Tensor:  # board and length of a line -> (cells, lines), 0 or 1
+    "A column for each line of `length` cells, in a row, a column or a diagonal."
+    lines = []
+    for i in range(rows):
+        for j in range(cols):
+            for di, dj in ((0, 1), (1, 0), (1, 1), (1, -1)):
+                i_end, j_end = i + (length - 1) * di, j + (length - 1) * dj
+                if i_end < rows and 0 <= j_end < cols:
+                    lines.append([(i + k * di) * cols + j + k * dj for k in range(length)])
+    return torch.zeros(rows * cols, len(lines)).scatter_(0, torch.tensor(lines).T, 1.0)
+
+
+def symmetries(rows: int, cols: int) -> list[Tensor]:  # board -> orders of its cells, each (cells,)
+    "Reflections from left to right; and the rotations too if the board is a square."
+    cells = torch.arange(rows * cols).view(rows, cols)
+    if rows != cols: return [cells.flatten(), cells.flip(1).flatten()]
+    return [turned.flatten() for k in range(4) for turned in (cells.rot90(k), cells.rot90(k).T)]
+
+# %% ../nbs/15_reinforcement.ipynb #1e7f795e
+class TicTacToe:
+    "Three in a row. Boards are (n, cells), seen by the player who moves next: 1 own, -1 the other's, 0 empty."
+    rows, cols, length, moves = 3, 3, 3, 9
+
+    def __init__(self, device=None):  # device: where boards are
+        self.device = torch.device(device or "cpu")
+        self.lines = winning_lines(self.rows, self.cols, self.length).to(self.device)
+        self.turns = torch.stack(symmetries(self.rows, self.cols)).to(self.device)  # of the board
+        self.move_turns = self.turns  # the same for moves
+
+    def start(self, n: int = 1) -> Tensor: return torch.zeros(n, self.rows * self.cols, device=self.device)
+
+    def legal(self, boards: Tensor) -> Tensor: return boards == 0  # (n, cells) -> (n, moves), bool
+
+    def cell(self, boards: Tensor, moves: Tensor) -> Tensor: return moves  # where the stone comes to lie, (n,)
+
+    def play(self, boards: Tensor, moves: Tensor) -> Tensor:  # (n, cells), (n,) -> (n, cells)
+        "The boards after these moves, as the other player sees them. Raises `ValueError` for a move that is not legal."
+        if not self.legal(boards).gather(1, moves[:, None]).all():
+            raise ValueError(f"expected legal moves, given {moves.tolist()[:8]}")
+        return -boards.scatter(1, self.cell(boards, moves)[:, None], 1.0)
+
+    def lost(self, boards: Tensor) -> Tensor: return (boards @ self.lines == -self.length).any(1)  # by who moves next
+
+    def over(self, boards: Tensor) -> Tensor: return self.lost(boards) | (boards != 0).all(1)
+
+# %% ../nbs/15_reinforcement.ipynb #2b2fb956
+class ConnectFour(TicTacToe):
+    "Four in a row on six rows of seven columns; a move is a column, and the stone falls to the lowest free cell."
+    rows, cols, length, moves = 6, 7, 4, 7
+
+    def __init__(self, device=None):  # device: where boards are
+        super().__init__(device)
+        self.move_turns = torch.stack([torch.arange(7), torch.arange(7).flip(0)]).to(self.device)
+
+    def legal(self, boards: Tensor) -> Tensor: return boards[:, :self.cols] == 0
+
+    def cell(self, boards: Tensor, moves: Tensor) -> Tensor:
+        "The lowest free cell of the column."
+        filled = (boards.view(-1, self.rows, self.cols) != 0).sum(1).gather(1, moves[:, None])[:, 0]
+        return (self.rows - 1 - filled) * self.cols + moves
+
+# %% ../nbs/15_reinforcement.ipynb #9c287afd
+class MCTS:
+    "Monte Carlo tree search for many boards at once."
+
+    def __init__(
+        self,
+        game: TicTacToe,  # the rules
+        evaluate,  # function: boards (n, cells) -> logits of the moves (n, moves), values for who moves next (n,)
+        simulations: int = 32,  # nodes that are added to each tree
+        c: float = 2.0,  # how much the prior and rare visits count
+    ):
+        if simulations < 1: raise ValueError(f"expected at least one simulation, given {simulations}")
+        self.game, self.evaluate, self.simulations, self.c = game, evaluate, simulations, c
+
+    def _add(self, k, boards, noise=0.0):
+        "Make `boards` node k of the trees; gives their values: -1 where lost, 0 for a draw, else what `evaluate` says."
+        logits, value = self.evaluate(boards)
+        legal, lost, over = self.game.legal(boards), self.game.lost(boards), self.game.over(boards)
+        prior = logits.masked_fill(~legal, -1e9).softmax(1)
+        if noise:  # at the root in self-play: a quarter of a random draw, so that every move is tried at times
+            draw = torch._standard_gamma(torch.full_like(prior, noise)) * legal
+            prior = 0.75 * prior + 0.25 * draw / draw.sum(1, keepdim=True).clamp_min(1e-9)
+        self.boards[:, k], self.over[:, k], self.P[:, k] = boards, over, prior
+        self.W[:, k].masked_fill_(~legal, -1e9)  # never chosen
+        return torch.where(lost, -1.0, torch.where(over, 0.0, value))
+
+# %% ../nbs/15_reinforcement.ipynb #e4911023
+@patch
+def _descend(self: MCTS, at):
+    "From the roots `at` down to an edge without a node: [(which trees, their nodes, the moves)] for each level."
+    N, W, P = (t.flatten(0, 1) for t in (self.N, self.W, self.P))
+    child, over, path = self.child.view(-1), self.over.view(-1), []
+    trees = torch.arange(len(at), device=at.device)
+    while len(at):
+        n = N[at]
+        score = W[at] / n.clamp_min(1) + self.c * P[at] * ((1 + n.sum(1, keepdim=True)).sqrt() / (1 + n))
+        move = score.argmax(1)
+        path.append((trees, at, move))
+        to = child[at * self.game.moves + move]
+        on = ((to > 0) & ~over[to]).nonzero()[:, 0]
+        trees, at = trees[on], to[on]
+    return path
+
+# %% ../nbs/15_reinforcement.ipynb #e368ec87
+@patch
+@torch.inference_mode()
+def search(
+    self: MCTS,
+    boards: Tensor,  # positions where the game is not over, (n, cells)
+    noise: float = 0.0,  # parameter of the Dirichlet noise on the priors of the roots; 0: none
+) -> Tensor:  # how often each move was visited, (n, moves)
+    "Grow a tree for each board. Raises `ValueError` if a game is over."
+    if self.game.over(boards).any(): raise ValueError("expected boards on which the game is not over")
+    n, size, where = len(boards), self.simulations + 1, dict(device=boards.device)
+    self.N, self.W, self.P = (torch.zeros(n, size, self.game.moves, **where) for _ in range(3))
+    self.child = torch.zeros(n, size, self.game.moves, dtype=torch.long, **where)  # 0: no node yet
+    self.boards, self.over = torch.zeros(n, size, boards.shape[1], **where), torch.zeros(n, size, dtype=torch.bool, **where)
+    self._add(0, boards, noise)
+    roots, moves = torch.arange(n, **where) * size, self.game.moves
+    last_node, last_move = roots.clone(), torch.zeros_like(roots)
+    for k in range(1, size):
+        path = self._descend(roots)
+        for trees, nodes, move in path: last_node[trees], last_move[trees] = nodes, move
+        value = self._add(k, self.game.play(self.boards.flatten(0, 1)[last_node], last_move))
+        self.child.view(-1)[last_node * moves + last_move] = roots + k
+        for trees, nodes, move in reversed(path):
+            value[trees] = -value[trees]  # what is good for one is bad for the other
+            self.N.view(-1)[nodes * moves + move] += 1
+            self.W.view(-1)[nodes * moves + move] += value[trees]
+    return self.N[:, 0]
+
+# %% ../nbs/15_reinforcement.ipynb #4e53bfc0
+def random_rollouts(game: TicTacToe):  # the rules -> function for `MCTS`
+    "Equal priors, and as value the result of one game at random, for who moves next."
+
+    def evaluate(boards):
+        value, trees = torch.zeros(len(boards), device=boards.device), torch.arange(len(boards), device=boards.device)
+        logits, sign = torch.zeros(len(boards), game.moves, device=boards.device), 1.0
+        while len(boards):
+            lost, on = game.lost(boards), ~game.over(boards)
+            value[trees[lost]] = -sign
+            boards, trees, sign = boards[on], trees[on], -sign
+            if len(boards): boards = game.play(boards, torch.multinomial(game.legal(boards).float(), 1)[:, 0])
+        return logits, value
+
+    return evaluate
+
+# %% ../nbs/15_reinforcement.ipynb #5731beb6
+def solve(game: TicTacToe) -> dict:  # the rules -> {board as a tuple: value for who moves next, -1, 0 or 1}
+    "Minimax over all positions that can arise."
+    values = {}
+
+    def value(board):
+        if (key := tuple(board[0].int().tolist())) not in values:
+            if game.over(board).item(): values[key] = -int(game.lost(board).item())
+            else:
+                moves = game.legal(board)[0].nonzero()[:, 0]
+                values[key] = max(-value(game.play(board, move[None])) for move in moves)
+        return values[key]
+
+    value(game.start())
+    return values
+
+
+def perfect_player(game: TicTacToe, values: dict, rng: torch.Generator):  # rules, from `solve`, source -> function boards -> moves
+    "One of the moves that keep the value of the position, at random."
+
+    def choose(boards):
+        best = torch.zeros(len(boards), game.moves)
+        for i, (board, legal) in enumerate(zip(boards, game.legal(boards))):
+            for m in legal.nonzero()[:, 0]:
+                after = game.play(board[None], m[None])[0].int().tolist()
+                best[i, m] = -values[tuple(after)] == values[tuple(board.int().tolist())]
+        return torch.multinomial(best, 1, generator=rng)[:, 0]
+
+    return choose
+
+# %% ../nbs/15_reinforcement.ipynb #85c6c7b0
+@torch.inference_mode()
+def contest(
+    game: TicTacToe,  # the rules
+    ours,  # player: boards (n, cells) -> moves (n,)
+    theirs,  # player
+    n: int = 100,  # games; ours begins in the first half of them
+    opening: int = 0,  # that many moves at the start are random
+) -> tuple[int, int, int]:  # games won, drawn and lost by ours
+    "Let two players meet."
+    won = lost = 0
+    anything = lambda boards: torch.multinomial(game.legal(boards).float(), 1)[:, 0]
+    for games, our_turn in ((n // 2, True), (n - n // 2, False)):
+        boards, played = game.start(games), 0
+        while len(boards):
+            boards = game.play(boards, (anything if played < opening else ours if our_turn else theirs)(boards))
+            if our_turn: won += int(game.lost(boards).sum())
+            else: lost += int(game.lost(boards).sum())
+            boards, our_turn, played = boards[~game.over(boards)], not our_turn, played + 1
+    return won, n - won - lost, lost
+
+# %% ../nbs/15_reinforcement.ipynb #0ee9ac64
+class PolicyValue(nn.Module):
+    "Boards (n, cells) to logits of the moves (n, moves) and values between -1 and 1 (n,)."
+
+    def __init__(
+        self,
+        game: TicTacToe,  # the rules
+        width: int = 128,  # hidden units
+    ):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(2 * game.rows * game.cols, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+        self.policy, self.value = nn.Linear(width, game.moves), nn.Linear(width, 1)
+
+    def forward(self, boards):
+        h = self.body(torch.cat([boards > 0, boards < 0], 1).float())  # own stones, the other's stones
+        return self.policy(h), self.value(h)[:, 0].tanh()
+
+# %% ../nbs/15_reinforcement.ipynb #bcdc189b
+def self_play(
+    tree: MCTS,  # the search that plays both sides
+    n: int,  # games
+    noise: float = 0.5,  # on the priors of the roots
+    loose: int = 9,  # that many moves are drawn as often as they were visited; later ones more strictly
+) -> tuple[Tensor, Tensor, Tensor]:  # boards (m, cells), shares of the visits (m, moves), results for who moved (m,)
+    "Play n games against oneself, and keep all positions."
+    game, boards = tree.game, tree.game.start(n)
+    who, turn = torch.arange(n, device=boards.device), 0
+    result, kept = torch.zeros(n, device=boards.device), []  # the result for the player who began
+    while len(boards):
+        visits = tree.search(boards, noise)
+        share = visits / visits.sum(1, keepdim=True)
+        kept.append((boards, share, who, torch.full_like(who, 1 - 2 * (turn % 2))))
+        boards = game.play(boards, torch.multinomial(share if turn < loose else share**3, 1)[:, 0])
+        turn += 1
+        result[who[game.lost(boards)]] = -1.0 if turn % 2 == 0 else 1.0
+        on = ~game.over(boards)
+        boards, who = boards[on], who[on]
+    boards, share, who, side = (torch.cat(t).clone() for t in zip(*kept))
+    return boards, share, result[who] * side
+
+# %% ../nbs/15_reinforcement.ipynb #06cd2fd5
+class AlphaZero:
+    "A network that learns a game by playing against itself, after Silver and others (2018)."
+
+    def __init__(
+        self,
+        game: TicTacToe,  # the rules
+        width: int = 128,  # hidden units
+        games: int = 96,  # of self-play in each round
+        simulations: int = 32,  # for each move in self-play
+        steps: int = 60,  # of the optimizer in each round
+        bs: int = 256,  # positions in a batch
+        keep: int = 8,  # rounds whose games are trained on
+        rate: float = 3e-3,  # learning rate, falls to 0 during `fit`
+        noise: float = 0.5,  # in self-play
+        loose: int = 9,  # as in `self_play`
+        c: float = 3.0,  # of the search
+        seed: int = 0,  # of all randomness
+    ):
+        torch.manual_seed(seed)
+        self.game, self.net, self.rate, self.noise, self.loose = game, PolicyValue(game, width).to(game.device), rate, noise, loose
+        self.tree, self.games, self.steps, self.bs, self.keep = MCTS(game, self.net, simulations, c), games, steps, bs, keep
+        self.opt, self.store = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=1e-4, fused=True), []
+
+    def move(self, boards: Tensor) -> Tensor: return self.tree.search(boards).argmax(1)  # (n, cells) -> most visited (n,)
+
+    @torch.inference_mode()
+    def reflex(self, boards: Tensor) -> Tensor:  # (n, cells) -> (n,)
+        "The network's first choice, without a search."
+        return self.net(boards)[0].masked_fill(~self.game.legal(boards), -1e9).argmax(1)
+
+# %% ../nbs/15_reinforcement.ipynb #b843b8d3
+@patch
+def loss(self: AlphaZero, boards: Tensor, share: Tensor, result: Tensor) -> Tensor:  # as from `self_play` -> scalar
+    "Cross-entropy with the search's visits, plus the squared error of the value."
+    logits, value = self.net(boards)
+    return F.cross_entropy(logits, share) + F.mse_loss(value, result)
+
+
+@patch
+def fit(
+    self: AlphaZero,
+    rounds: int,  # of self-play and training
+    look=None,  # called with the number of the round after each
+):
+    "Play, train on the games of the last rounds, and so on. A random symmetry of the board is applied to each position."
+    for i in range(rounds):
+        self.store = (self.store + [self_play(self.tree, self.games, self.noise, self.loose)])[-self.keep:]
+        boards, share, result = (torch.cat(t) for t in zip(*self.store))
+        for group in self.opt.param_groups: group["lr"] = self.rate * (1 - i / rounds)
+        for _ in range(self.steps):
+            rows = torch.randint(len(boards), (self.bs,), device=boards.device)
+            turn = torch.randint(len(self.game.turns), (self.bs,), device=boards.device)
+            b, s = boards[rows].gather(1, self.game.turns[turn]), share[rows].gather(1, self.game.move_turns[turn])
+            self.opt.zero_grad()
+            self.loss(b, s, result[rows]).backward()
+            self.opt.step()
+        if look: look(i + 1)
