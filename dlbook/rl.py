@@ -169,7 +169,17 @@ def policy_iteration(world: GridWorld, gamma: float = 0.99):  # world, discount 
         if torch.equal(better, policy): return V, policy, rounds
         policy = better
 
-# %% ../nbs/15_reinforcement.ipynb #7d16c59e
+# %% ../nbs/15_reinforcement.ipynb #0322603c
+def _stepper(world, rng):
+    "A function (s, a) -> (next state, reward) that draws from the tables, with the mean reward."
+    moves = [[[(t, p) for t, p in enumerate(row) if p > 0] for row in rows] for rows in world.P.tolist()]
+    R = world.R.tolist()
+    def step(s, a):
+        to, p = zip(*moves[s][a])
+        return (to[0] if len(to) == 1 else rng.choices(to, p)[0]), R[s][a]
+    return step
+
+# %% ../nbs/15_reinforcement.ipynb #eb11d1cd
 def q_learning(
     world: GridWorld,  # used only by taking steps in it
     episodes: int = 500,  # walks from the start to an end
@@ -195,16 +205,6 @@ def q_learning(
             s, a, total, t = to, b, total + r, t + 1
         returns.append(total)
     return torch.tensor(Q).double(), returns
-
-
-def _stepper(world, rng):
-    "A function (s, a) -> (next state, reward) that draws from the tables, with the mean reward."
-    moves = [[[(t, p) for t, p in enumerate(row) if p > 0] for row in rows] for rows in world.P.tolist()]
-    R = world.R.tolist()
-    def step(s, a):
-        to, p = zip(*moves[s][a])
-        return (to[0] if len(to) == 1 else rng.choices(to, p)[0]), R[s][a]
-    return step
 
 # %% ../nbs/15_reinforcement.ipynb #c8367a09
 class CartPole:
@@ -357,7 +357,7 @@ class DQN:
 
     def policy(self, state): return self.net(state)
 
-# %% ../nbs/15_reinforcement.ipynb #2c57b57a
+# %% ../nbs/15_reinforcement.ipynb #ee8e5581
 @patch
 @torch.no_grad()
 def walk(self: DQN) -> Tensor:  # places in the memory
@@ -371,7 +371,7 @@ def walk(self: DQN) -> Tensor:  # places in the memory
     real = reward > 0  # the others were put back
     return self.memory.add(before[real], action[real], reward[real], self.seen[real], ended[real])
 
-
+# %% ../nbs/15_reinforcement.ipynb #1e5bac4a
 @patch
 def update(self: DQN) -> float:  # mean Q of the batch
     "A step of all carts, and a step of the optimizer."
@@ -417,13 +417,12 @@ def judge_in_gymnasium(policy, seeds=range(20_000, 20_100)) -> np.ndarray:  # as
         alive &= ~(ended | cut)
     return total
 
-# %% ../nbs/15_reinforcement.ipynb #cd87b117
+# %% ../nbs/15_reinforcement.ipynb #d7d49b44
 def fit(
     agent,  # has update(), policy and net
     updates: int,  # at most so many
     every: int = 100,  # look after that many
     goal: float = 499.0,  # stop when the mean return of 100 carts is at least that; inf: never
-    finish=None,  # called with the share of the updates that is done, before each of them
 ) -> list[tuple]:  # (updates so far, mean return, what update() gave) at each look
     "Train an agent, and leave it with the best weights that were seen."
     history, best = [], (-1.0, None)
@@ -516,7 +515,7 @@ def sample(logits: Tensor) -> Tensor:  # (n, k) -> actions (n,)
     "Draw actions: the largest of the logits plus Gumbel noise has the probabilities of the softmax."
     return (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)
 
-# %% ../nbs/15_reinforcement.ipynb #055c3ede
+# %% ../nbs/15_reinforcement.ipynb #46b59b77
 @patch
 @torch.no_grad()
 def episodes(self: PolicyGradient) -> list[Tensor]:  # states (T, n, 4), actions, rewards and "not over yet" (T, n)
@@ -530,7 +529,7 @@ def episodes(self: PolicyGradient) -> list[Tensor]:  # states (T, n, 4), actions
         seen, alive = new, alive & ~(ended | cut)
     return [torch.stack(t) for t in zip(*kept)]
 
-
+# %% ../nbs/15_reinforcement.ipynb #6c5062a8
 @patch
 def update(self: PolicyGradient) -> float:  # standard deviation of the gradient's weights, G - b
     "Play, and follow the gradient of the mean return once."
@@ -547,7 +546,7 @@ def update(self: PolicyGradient) -> float:  # standard deviation of the gradient
     self.opt.step()
     return advantage.std().item()
 
-# %% ../nbs/15_reinforcement.ipynb #dcedc341
+# %% ../nbs/15_reinforcement.ipynb #a0713813
 def ppo_loss(
     logits: Tensor,  # of the policy now, (n, k)
     action: Tensor,  # taken, (n,)
@@ -559,7 +558,7 @@ def ppo_loss(
     ratio = (log_prob(logits, action) - old).exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
-
+# %% ../nbs/15_reinforcement.ipynb #fe8f6d68
 class PPO:
     "Proximal policy optimization on CartPole."
 
@@ -585,7 +584,7 @@ class PPO:
 
     def policy(self, state): return self.net.pi(state)
 
-# %% ../nbs/15_reinforcement.ipynb #48020937
+# %% ../nbs/15_reinforcement.ipynb #db521dfe
 @patch
 @torch.no_grad()
 def collect(self: PPO) -> list[Tensor]:  # states (N, 4), actions, old log-probabilities, advantages, returns: (N,)
@@ -602,7 +601,7 @@ def collect(self: PPO) -> list[Tensor]:  # states (N, 4), actions, old log-proba
     old = log_prob(self.net.pi(state), action)
     return [t[reward > 0] for t in (state, action, old, advantage, advantage + values[:-1])]
 
-
+# %% ../nbs/15_reinforcement.ipynb #53571a69
 @patch
 def update(self: PPO) -> float:  # mean value that the critic should have given
     "Collect steps, and go over them `epochs` times."
@@ -859,7 +858,7 @@ def self_play(
     boards, share, who, side = (torch.cat(t).clone() for t in zip(*kept))
     return boards, share, result[who] * side
 
-# %% ../nbs/15_reinforcement.ipynb #06cd2fd5
+# %% ../nbs/15_reinforcement.ipynb #cc74637d
 class AlphaZero:
     "A network that learns a game by playing against itself, after Silver and others (2018)."
 
@@ -879,16 +878,21 @@ class AlphaZero:
         seed: int = 0,  # of all randomness
     ):
         torch.manual_seed(seed)
-        self.game, self.net, self.rate, self.noise, self.loose = game, PolicyValue(game, width).to(game.device), rate, noise, loose
-        self.tree, self.games, self.steps, self.bs, self.keep = MCTS(game, self.net, simulations, c), games, steps, bs, keep
+        self.game, self.net = game, PolicyValue(game, width).to(game.device)
+        self.tree, self.games, self.noise, self.loose = MCTS(game, self.net, simulations, c), games, noise, loose
+        self.rate, self.steps, self.bs, self.keep = rate, steps, bs, keep
         self.opt, self.store = torch.optim.AdamW(self.net.parameters(), rate, weight_decay=1e-4, fused=True), []
 
-    def move(self, boards: Tensor) -> Tensor: return self.tree.search(boards).argmax(1)  # (n, cells) -> most visited (n,)
+# %% ../nbs/15_reinforcement.ipynb #619f7500
+@patch
+def move(self: AlphaZero, boards: Tensor) -> Tensor: return self.tree.search(boards).argmax(1)  # (n, cells) -> most visited (n,)
 
-    @torch.inference_mode()
-    def reflex(self, boards: Tensor) -> Tensor:  # (n, cells) -> (n,)
-        "The network's first choice, without a search."
-        return self.net(boards)[0].masked_fill(~self.game.legal(boards), -1e9).argmax(1)
+
+@patch
+@torch.inference_mode()
+def reflex(self: AlphaZero, boards: Tensor) -> Tensor:  # (n, cells) -> (n,)
+    "The network's first choice, without a search."
+    return self.net(boards)[0].masked_fill(~self.game.legal(boards), -1e9).argmax(1)
 
 # %% ../nbs/15_reinforcement.ipynb #b843b8d3
 @patch
