@@ -104,7 +104,7 @@ class GridWorld:
                     self.P[s, a, self.start if signs[to] in back else to] += p
                     self.R[s, a] += p * (step + rewards.get(signs[to], 0.0))
 
-# %% ../nbs/15_reinforcement.ipynb #f7ad5149
+# %% ../nbs/15_reinforcement.ipynb #d0944a45
 @patch
 def draw(
     self: GridWorld,
@@ -113,14 +113,16 @@ def draw(
     policy: Tensor | None = None,  # an action for each state, as arrows
 ):
     "Draw the map with values as colors and a policy as arrows."
+    values = torch.zeros(len(self.cells)).double() if values is None else values
     grid = torch.full((len(self.rows), len(self.rows[0])), torch.nan).double()
     for s, (i, j) in enumerate(self.cells):
-        grid[i, j] = 0.0 if values is None else values[s]
+        grid[i, j] = values[s]
         sign = self.rows[i][j]
         if policy is not None and not self.final[s] and sign in ".S": sign = "↑→↓←"[int(policy[s])]
         ax.text(j, i, sign.replace(".", ""), ha="center", va="center", color="black")
-    ax.set_facecolor("#444444")
-    ax.imshow(grid, cmap="Blues" if values is not None else "gray_r", alpha=0.6)
+    ax.set_facecolor("#777777")  # walls
+    low, high = values.min().item(), values.max().item()
+    ax.imshow(grid, cmap="Blues", vmin=low, vmax=low + 2 * (high - low) + 1e-9)  # light colors only, to read what stands there
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
 
@@ -328,7 +330,7 @@ def q_targets(
         best = (online(next) if double else values).argmax(1)
         return reward + gamma * (1 - ended) * values.gather(1, best[:, None])[:, 0]
 
-# %% ../nbs/15_reinforcement.ipynb #2211441d
+# %% ../nbs/15_reinforcement.ipynb #cc175626
 class DQN:
     "Deep Q-learning on CartPole (Mnih and others 2015), with a switch for each of its parts."
 
@@ -337,17 +339,17 @@ class DQN:
         n: int = 32,  # carts
         width: int = 128,  # hidden units
         rate: float = 1e-3,  # learning rate, falls to 0 in a straight line
-        gamma: float = 0.98,  # discount
+        gamma: float = 0.99,  # discount
         bs: int = 128,  # steps in a batch
-        sync: int = 40,  # copy to the target network after that many updates; 1: no target network
+        tau: float = 0.02,  # the target network goes that share of the way to the trained one; 1: no target network
         replay: bool = True,  # draw from the memory; False: learn from the newest steps only
         double: bool = True,  # double Q-learning
         explore: tuple = (1.0, 0.05, 500),  # ε at first, in the end, and after how many updates
-        seed: int = 0,  # of all randomness
+        seed: int = 0,  # of all randomness; sets torch's generator
         device=None,  # where
     ):
         torch.manual_seed(seed)
-        self.rate, self.gamma, self.bs, self.sync = rate, gamma, bs, sync
+        self.rate, self.gamma, self.bs, self.tau = rate, gamma, bs, tau
         self.replay, self.double, self.explore = replay, double, explore
         self.carts, self.memory = CartPole(n, device), Replay(50_000, device)
         self.net = q_network(width).to(device)
@@ -371,7 +373,7 @@ def walk(self: DQN) -> Tensor:  # places in the memory
     real = reward > 0  # the others were put back
     return self.memory.add(before[real], action[real], reward[real], self.seen[real], ended[real])
 
-# %% ../nbs/15_reinforcement.ipynb #1e5bac4a
+# %% ../nbs/15_reinforcement.ipynb #175728ad
 @patch
 def update(self: DQN) -> float:  # mean Q of the batch
     "A step of all carts, and a step of the optimizer."
@@ -385,7 +387,8 @@ def update(self: DQN) -> float:  # mean Q of the batch
     nn.utils.clip_grad_norm_(self.net.parameters(), 10.0)
     self.opt.step()
     self.updates += 1
-    if self.updates % self.sync == 0: self.old.load_state_dict(self.net.state_dict())
+    with torch.no_grad():
+        for old, new in zip(self.old.parameters(), self.net.parameters()): old.lerp_(new, self.tau)
     return values.mean().item()
 
 # %% ../nbs/15_reinforcement.ipynb #2d99173a
@@ -489,7 +492,7 @@ def log_prob(logits: Tensor, action: Tensor) -> Tensor:  # (n, k), (n,) -> (n,)
     "Log-probability of the actions taken."
     return F.log_softmax(logits, -1).gather(-1, action[..., None])[..., 0]
 
-# %% ../nbs/15_reinforcement.ipynb #e0fcdc16
+# %% ../nbs/15_reinforcement.ipynb #e30e9f36
 class PolicyGradient:
     "REINFORCE (Williams 1992): whole episodes, with the value network as a baseline or without one."
 
@@ -499,7 +502,7 @@ class PolicyGradient:
         baseline: bool = True,  # subtract V(s)
         rate: float = 1e-2,  # learning rate, falls to 0 in `fit`
         gamma: float = 0.99,  # discount
-        seed: int = 0,  # of all randomness
+        seed: int = 0,  # of all randomness; sets torch's generator
         device=None,  # where
     ):
         torch.manual_seed(seed)
@@ -558,7 +561,7 @@ def ppo_loss(
     ratio = (log_prob(logits, action) - old).exp()
     return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage).mean()
 
-# %% ../nbs/15_reinforcement.ipynb #fe8f6d68
+# %% ../nbs/15_reinforcement.ipynb #00d47178
 class PPO:
     "Proximal policy optimization on CartPole."
 
@@ -572,7 +575,7 @@ class PPO:
         epochs: int = 4,  # passes over the steps; 1 with batches = 1: plain actor-critic
         batches: int = 4,  # in each pass
         clip: float = 0.2,  # ε
-        seed: int = 0,  # of all randomness
+        seed: int = 0,  # of all randomness; sets torch's generator
         device=None,  # where
     ):
         torch.manual_seed(seed)
