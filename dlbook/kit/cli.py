@@ -401,7 +401,7 @@ def progress_command(
     print(f'{right} of {total} solved, says {path}' if path else 'No exercise was answered yet. Open the chapters: dlbook lab')
 
 # %% ../../nbs/kit/06_cli.ipynb #96098941
-_ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx',
+_ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx', 'gymnasium',
               'nbclient', 'nbformat', 'ipykernel', 'ipywidgets', 'jupyterlab', 'typer', 'rich', 'psutil', 'filelock',
               'pooch')
 
