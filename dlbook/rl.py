@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import Tensor, nn
 
-# %% ../nbs/15_reinforcement.ipynb #e8810984
+# %% ../nbs/15_reinforcement.ipynb #40e67da0
 def epsilon_greedy(
     pulls: Tensor,  # how often each arm was pulled, (n, k)
     wins: Tensor,  # how often it paid, (n, k)
@@ -33,14 +33,22 @@ def epsilon_greedy(
     anything = torch.randint(pulls.shape[1], (len(pulls),), generator=rng)
     return torch.where(torch.rand(len(pulls), generator=rng) < eps, anything, mean.argmax(1))
 
-
-def ucb(pulls: Tensor, wins: Tensor, rng=None) -> Tensor:  # (n, k), (n, k), not used -> arms, (n,)
+# %% ../nbs/15_reinforcement.ipynb #b3e70844
+def ucb(
+    pulls: Tensor,  # how often each arm was pulled, (n, k)
+    wins: Tensor,  # how often it paid, (n, k)
+    rng: torch.Generator | None = None,  # not used
+) -> Tensor:  # arms, (n,)
     "The arm with the largest mean + sqrt(2 ln t / pulls), untried ones first (UCB1, Auer and others 2002)."
     bonus = (2 * pulls.sum(1, keepdim=True).clamp_min(1).log() / pulls.clamp_min(1)).sqrt()
     return torch.where(pulls > 0, wins / pulls.clamp_min(1) + bonus, torch.inf).argmax(1)
 
 
-def thompson(pulls: Tensor, wins: Tensor, rng: torch.Generator) -> Tensor:  # (n, k), (n, k), source -> arms, (n,)
+def thompson(
+    pulls: Tensor,  # how often each arm was pulled, (n, k)
+    wins: Tensor,  # how often it paid, (n, k)
+    rng: torch.Generator,  # source of randomness
+) -> Tensor:  # arms, (n,)
     "Draw each arm's probability from what is still possible, Beta(1 + wins, 1 + losses), take the largest (1933)."
     a = torch._standard_gamma(1 + wins, generator=rng)
     return (a / (a + torch._standard_gamma(1 + pulls - wins, generator=rng))).argmax(1)
@@ -126,8 +134,12 @@ def draw(
     ax.set(xticks=[], yticks=[])
     ax.grid(False)
 
-# %% ../nbs/15_reinforcement.ipynb #d5d85598
-def action_values(world: GridWorld, V: Tensor, gamma: float) -> Tensor:  # world, values (S,), discount -> Q, (S, 4)
+# %% ../nbs/15_reinforcement.ipynb #d6169648
+def action_values(
+    world: GridWorld,  # what happens
+    V: Tensor,  # value of each state, (S,)
+    gamma: float,  # discount
+) -> Tensor:  # Q, (S, 4)
     "R + γ P V: what each action is worth if `V` is what the next state is worth."
     return world.R + gamma * world.P @ V
 
@@ -145,7 +157,7 @@ def policy_values(
     P = torch.einsum("sa,sat->st", policy, world.P)
     return torch.linalg.solve(torch.eye(len(P)).double() - gamma * P, (policy * world.R).sum(1))
 
-# %% ../nbs/15_reinforcement.ipynb #3dc891cd
+# %% ../nbs/15_reinforcement.ipynb #3e226c04
 def value_iteration(
     world: GridWorld,  # what happens
     gamma: float = 0.99,  # discount
@@ -161,7 +173,10 @@ def value_iteration(
     return V, action_values(world, V, gamma).argmax(1), changes[1:]
 
 
-def policy_iteration(world: GridWorld, gamma: float = 0.99):  # world, discount -> values, policy, number of rounds
+def policy_iteration(
+    world: GridWorld,  # what happens
+    gamma: float = 0.99,  # discount
+) -> tuple[Tensor, Tensor, int]:  # best values (S,), best policy (S,), number of rounds
     "Solve for the policy's values, make it greedy, until it no longer changes (Howard 1960)."
     policy, rounds = torch.zeros(len(world.cells)).long(), 0
     while True:
@@ -208,7 +223,7 @@ def q_learning(
         returns.append(total)
     return torch.tensor(Q).double(), returns
 
-# %% ../nbs/15_reinforcement.ipynb #c8367a09
+# %% ../nbs/15_reinforcement.ipynb #c7687e23
 class CartPole:
     "n carts with poles, as gymnasium's `CartPole-v1`. A cart that is over is reset at its next step."
 
@@ -229,13 +244,14 @@ class CartPole:
 
     @state.setter
     def state(self, state):
+        "Set the state of all carts. Raises `ValueError` for another shape."
         if state.shape != (self.n, 4): raise ValueError(f"expected a state ({self.n}, 4), given {tuple(state.shape)}")
         self._state = state.to(self.device, torch.float64).T.contiguous().clone()
 
     def _fresh(self, n):
         return torch.empty(4, n, dtype=torch.float64, device=self.device).uniform_(-0.05, 0.05, generator=self.rng)
 
-# %% ../nbs/15_reinforcement.ipynb #4b030a9c
+# %% ../nbs/15_reinforcement.ipynb #afa92ef1
 @patch
 def reset(
     self: CartPole,
@@ -244,7 +260,7 @@ def reset(
     "Start all carts anew, near the middle."
     if seed is not None: self.rng.manual_seed(seed)
     self._state, self.time = self._fresh(self.n), 0
-    self.born = torch.zeros(self.n, dtype=torch.int32, device=self.device)  # the time at which each one started
+    self.born = torch.zeros(self.n, dtype=torch.int64, device=self.device)  # the time at which each one started
     self.over = torch.zeros(self.n, dtype=torch.bool, device=self.device)
     return self._state.T.float(), {}
 
@@ -259,7 +275,7 @@ def _moved(self: CartPole, actions):
     pull = push - 0.05 / 1.1 * turn * cos
     return self._state.add(torch.stack([v, pull, w, turn]), alpha=0.02)
 
-# %% ../nbs/15_reinforcement.ipynb #81d58df6
+# %% ../nbs/15_reinforcement.ipynb #7911d425
 @patch
 def step(
     self: CartPole,
@@ -273,10 +289,10 @@ def step(
         again = self.over.nonzero()[:, 0]
         state.index_copy_(1, again, self._fresh(len(again)))
         self.born.index_fill_(0, again, self.time)
+        away, tilted = state[0].abs() > 2.4, state[2].abs() > 12 * math.pi / 180  # meters, radians
     self._state = state
     reward = torch.ones(self.n, device=self.device).index_fill_(0, again, 0)
-    ended = (state[0].abs() > 2.4) | (state[2].abs() > 12 * math.pi / 180)  # meters, radians
-    cut = self.born <= self.time - 500
+    ended, cut = away | tilted, self.born <= self.time - 500
     self.over = ended | cut
     return state.T.float(), reward, ended, cut, {}
 
@@ -391,7 +407,7 @@ def update(self: DQN) -> float:  # mean Q of the batch
         for old, new in zip(self.old.parameters(), self.net.parameters()): old.lerp_(new, self.tau)
     return values.mean().item()
 
-# %% ../nbs/15_reinforcement.ipynb #2d99173a
+# %% ../nbs/15_reinforcement.ipynb #bd8632b3
 @torch.no_grad()
 def evaluate(
     policy,  # states (n, 4) -> scores of the two actions (n, 2); the larger one is taken
@@ -408,9 +424,12 @@ def evaluate(
         alive *= ~(ended | cut)
     return total
 
-
+# %% ../nbs/15_reinforcement.ipynb #fddab78e
 @torch.no_grad()
-def judge_in_gymnasium(policy, seeds=range(20_000, 20_100)) -> np.ndarray:  # as above, seeds of the starts -> returns
+def judge_in_gymnasium(
+    policy,  # as above
+    seeds=range(20_000, 20_100),  # of the starts
+) -> np.ndarray:  # return of each episode
     "Play one episode in gymnasium's own `CartPole-v1` from each of the seeds."
     envs = gymnasium.make_vec("CartPole-v1", len(seeds), vectorization_mode="sync")
     (seen, _), total, alive = envs.reset(seed=list(seeds)), np.zeros(len(seeds)), np.ones(len(seeds), bool)
@@ -468,7 +487,7 @@ def gae(
         out[t] = A = delta + gamma * lam * A * ~(ended[t] | cut[t])
     return out
 
-# %% ../nbs/15_reinforcement.ipynb #c8f62904
+# %% ../nbs/15_reinforcement.ipynb #41405171
 class ActorCritic(nn.Module):
     "A network for the policy (logits of the actions) and one for the value, each with two hidden layers."
 
@@ -488,7 +507,10 @@ class ActorCritic(nn.Module):
         nn.init.orthogonal_(self.pi[-1].weight, 0.01)  # at first, all actions are about equally likely
 
 
-def log_prob(logits: Tensor, action: Tensor) -> Tensor:  # (n, k), (n,) -> (n,)
+def log_prob(
+    logits: Tensor,  # (..., k)
+    action: Tensor,  # (...,)
+) -> Tensor:  # (...,)
     "Log-probability of the actions taken."
     return F.log_softmax(logits, -1).gather(-1, action[..., None])[..., 0]
 
@@ -621,8 +643,12 @@ def update(self: PPO) -> float:  # mean value that the critic should have given
             self.opt.step()
     return data[-1].mean().item()
 
-# %% ../nbs/15_reinforcement.ipynb #6c88dcf9
-def winning_lines(rows: int, cols: int, length: int) -> Tensor:  # board and length of a line -> (cells, lines), 0 or 1
+# %% ../nbs/15_reinforcement.ipynb #dbaa7968
+def winning_lines(
+    rows: int,  # of the board
+    cols: int,  # of the board
+    length: int,  # of a line
+) -> Tensor:  # (cells, lines), 0 or 1
     "A column for each line of `length` cells, in a row, a column or a diagonal."
     lines = []
     for i in range(rows):
@@ -634,7 +660,10 @@ def winning_lines(rows: int, cols: int, length: int) -> Tensor:  # board and len
     return torch.zeros(rows * cols, len(lines)).scatter_(0, torch.tensor(lines).T, 1.0)
 
 
-def symmetries(rows: int, cols: int) -> list[Tensor]:  # board -> orders of its cells, each (cells,)
+def symmetries(
+    rows: int,  # of the board
+    cols: int,  # of the board
+) -> list[Tensor]:  # orders of its cells, each (cells,)
     "Reflections from left to right; and the rotations too if the board is a square."
     cells = torch.arange(rows * cols).view(rows, cols)
     if rows != cols: return [cells.flatten(), cells.flip(1).flatten()]
@@ -770,7 +799,7 @@ def random_rollouts(game: TicTacToe):  # the rules -> function for `MCTS`
 
     return evaluate
 
-# %% ../nbs/15_reinforcement.ipynb #5731beb6
+# %% ../nbs/15_reinforcement.ipynb #7ef20af4
 def solve(game: TicTacToe) -> dict:  # the rules -> {board as a tuple: value for who moves next, -1, 0 or 1}
     "Minimax over all positions that can arise."
     values = {}
@@ -786,8 +815,12 @@ def solve(game: TicTacToe) -> dict:  # the rules -> {board as a tuple: value for
     value(game.start())
     return values
 
-
-def perfect_player(game: TicTacToe, values: dict, rng: torch.Generator):  # rules, from `solve`, source -> function boards -> moves
+# %% ../nbs/15_reinforcement.ipynb #0f0a1825
+def perfect_player(
+    game: TicTacToe,  # the rules
+    values: dict,  # from `solve`
+    rng: torch.Generator,  # source of randomness
+):  # function: boards (n, cells) -> moves (n,)
     "One of the moves that keep the value of the position, at random."
 
     def choose(boards):
@@ -821,7 +854,7 @@ def contest(
             boards, our_turn, played = boards[~game.over(boards)], not our_turn, played + 1
     return won, n - won - lost, lost
 
-# %% ../nbs/15_reinforcement.ipynb #0ee9ac64
+# %% ../nbs/15_reinforcement.ipynb #95f8f265
 class PolicyValue(nn.Module):
     "Boards (n, cells) to logits of the moves (n, moves) and values between -1 and 1 (n,)."
 
@@ -834,7 +867,8 @@ class PolicyValue(nn.Module):
         self.body = nn.Sequential(nn.Linear(2 * game.rows * game.cols, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.policy, self.value = nn.Linear(width, game.moves), nn.Linear(width, 1)
 
-    def forward(self, boards):
+    def forward(self, boards: Tensor) -> tuple[Tensor, Tensor]:  # (n, cells) -> (n, moves), (n,)
+        "Logits and values."
         h = self.body(torch.cat([boards > 0, boards < 0], 1).float())  # own stones, the other's stones
         return self.policy(h), self.value(h)[:, 0].tanh()
 
