@@ -19,7 +19,7 @@ from benchmarks.common import claim_of, machine_of, table
 from benchmarks.page import write_page
 
 HERE = Path(__file__).parent
-ORDER = ["imports", "neurons", "backprop", "optimizers", "loaders", "data", "convolution", "recurrence", "attention"]  # as in the book
+ORDER = ["imports", "neurons", "backprop", "optimizers", "loaders", "data", "convolution", "recurrence", "attention", "reinforcement"]  # as in the book
 
 
 def modules() -> list[str]:

@@ -444,6 +444,17 @@ def test_batched_search_equals_a_plain_tree(game):
     for board, row in zip(boards, visits.int().tolist()): assert row == plain_search(game, evaluate, board[None], 40, 1.3)
 
 
+def test_the_search_does_not_go_on_behind_the_end_of_a_game():
+    game = TicTacToe()
+    tree = MCTS(game, lambda boards: (torch.zeros(len(boards), 9), torch.full((len(boards),), 0.3)), 60)
+    win, last = torch.tensor([[1.0, 1, 0, -1, -1, 0, 0, 0, 0], [1, -1, 1, -1, 1, -1, -1, 0, 0]])
+    visits = tree.search(torch.stack([win, last]))
+    assert visits[0, 2] > 30 and tree.W[0, 0, 2] == visits[0, 2]  # the winning move: worth 1 each time that it is looked at
+    assert visits[1].sum() == 60 and tree.W[1, 0, 8] == visits[1, 8]  # 8 wins too, and behind 7 the other one fills the board
+    behind = tree.child[0, 0, 2]
+    assert (tree.N[0, behind % 61] == 0).all()  # nothing hangs below an ended game
+
+
 def test_search_noise_only_moves_the_root_and_keeps_moves_legal():
     game = TicTacToe()
     tree = MCTS(game, lambda b: (torch.zeros(len(b), 9), torch.zeros(len(b))), 9)
