@@ -40,11 +40,17 @@ def test_controls_still_work_after_the_last_cell(path, tmp_path, monkeypatch):
     "A reader moves a slider when the whole chapter has run: its picture must not depend on names that later cells reuse."
     import nbformat
     from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError
     for name, value in {"DLBOOK_LEDGER": tmp_path / "ledger.json", "DLBOOK_PROGRESS": tmp_path / "progress.json"}.items(): monkeypatch.setenv(name, str(value))
     monkeypatch.delenv("DLBOOK_STILL", raising=False)
     nb = nbformat.read(path, as_version=4)
+    nb.cells = [cell for cell in nb.cells if not {"cuda", "online"} & set(runner.cell_flags(cell.source))]  # no GPU, no download
     nb.cells.append(nbformat.v4.new_code_cell(MOVE_EVERY_CONTROL))
-    NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    for attempt in range(2):
+        client = NotebookClient(nb, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
+        try: return client.execute()
+        except CellTimeoutError:  # once in a hundred starts a kernel sits idle and never sees a message that was sent
+            if attempt: raise
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda p: f"{p.parent.name}/{p.stem}")
