@@ -37,3 +37,13 @@ def test_frames_have_few_colors(html):
 
 def test_the_description_is_escaped_and_nothing_is_loaded(html):
     assert 'alt="a line &quot;moves&quot; &lt;up&gt;"' in html and "font-awesome" not in html and "▶" in html
+
+
+def test_only_what_is_named_becomes_a_control(monkeypatch):
+    from dlbook.kit.plots import interactive
+    monkeypatch.delenv("DLBOOK_STILL", raising=False)
+    seen = []
+    panel = interactive(lambda a, chars=90, look=len: seen.append((a, chars, look)), a=(0, 10, 1))
+    panel.children[0].value = 7
+    panel.f(**panel.kwargs)
+    assert len(panel.children) == 2 and seen[-1] == (7, 90, len)

@@ -182,7 +182,7 @@ def interactive(
     import ipywidgets
 
     if not os.environ.get("DLBOOK_STILL"):
-        panel = ipywidgets.interactive(draw, **controls)
+        panel = ipywidgets.interactive(lambda **values: draw(**values), **controls)  # other parameters are no controls
         for control in panel.children[:-1]:
             if hasattr(control, "continuous_update"): control.continuous_update = True
         return panel
