@@ -49,7 +49,7 @@ def test_controls_still_work_after_the_last_cell(path, tmp_path, monkeypatch):
     for attempt in range(2):
         client = NotebookClient(nb, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}})
         try: return client.execute()
-        except CellTimeoutError:  # once in a hundred starts a kernel sits idle and never sees a message that was sent
+        except CellTimeoutError:  # seen once, cause unknown: a kernel that sat idle and never saw what was sent to it
             if attempt: raise
 
 
