@@ -235,7 +235,8 @@ class CartPole:
         if n < 1: raise ValueError(f"expected at least one cart, given {n}")
         self.n, self.device = n, torch.device(device or "cpu")
         self.rng, self._state = torch.Generator(self.device), None
-        self.force = torch.tensor([-10.0, 10.0], dtype=torch.float64, device=self.device)  # newtons, left and right
+        self.kick = torch.tensor([-10.0, 10.0], dtype=torch.float64, device=self.device) / 1.1  # m/s²: 10 N on 1.1 kg
+        self.arm = torch.tensor(0.5 * 4 / 3, dtype=torch.float64, device=self.device)  # half the pole's length, times 4/3
 
     @property
     def state(self) -> Tensor:  # (n, 4), float64
@@ -259,7 +260,7 @@ def reset(
 ) -> tuple[Tensor, dict]:  # observations (n, 4), float32; nothing
     "Start all carts anew, near the middle."
     if seed is not None: self.rng.manual_seed(seed)
-    self._state, self.time = self._fresh(self.n), 0
+    self._state, self.time, self.oldest = self._fresh(self.n), 0, 0
     self.born = torch.zeros(self.n, dtype=torch.int64, device=self.device)  # the time at which each one started
     self.over = torch.zeros(self.n, dtype=torch.bool, device=self.device)
     return self._state.T.float(), {}
@@ -270,9 +271,9 @@ def _moved(self: CartPole, actions):
     "The states 0.02 s later: masses 1 and 0.1 kg, half the pole's length 0.5 m, gravity 9.8 m/s²."
     x, v, angle, w = self._state.unbind()
     sin, cos = angle.sin(), angle.cos()
-    push = (self.force.index_select(0, actions) + 0.05 * w * w * sin) / 1.1
-    turn = (9.8 * sin - cos * push) / (0.5 * (4 / 3) - 0.5 * 0.1 / 1.1 * cos * cos)
-    pull = push - 0.05 / 1.1 * turn * cos
+    push = torch.addcmul(self.kick.index_select(0, actions), w * w, sin, value=0.05 / 1.1)  # addcmul: a + value b c
+    turn = torch.addcmul(9.8 * sin, cos, push, value=-1) / torch.addcmul(self.arm, cos, cos, value=-0.05 / 1.1)
+    pull = torch.addcmul(push, turn, cos, value=-0.05 / 1.1)
     return self._state.add(torch.stack([v, pull, w, turn]), alpha=0.02)
 
 # %% ../nbs/15_reinforcement.ipynb #7911d425
@@ -286,15 +287,16 @@ def step(
     if actions.shape != (self.n,): raise ValueError(f"expected actions ({self.n},), given {tuple(actions.shape)}")
     with torch.inference_mode():  # less bookkeeping in torch, hence faster
         state, self.time = self._moved(actions), self.time + 1
-        again = self.over.nonzero()[:, 0]
+        again = self.over.nonzero().flatten()
         state.index_copy_(1, again, self._fresh(len(again)))
         self.born.index_fill_(0, again, self.time)
-        away, tilted = state[0].abs() > 2.4, state[2].abs() > 12 * math.pi / 180  # meters, radians
-    self._state = state
-    reward = torch.ones(self.n, device=self.device).index_fill_(0, again, 0)
-    ended, cut = away | tilted, self.born <= self.time - 500
-    self.over = ended | cut
-    return state.T.float(), reward, ended, cut, {}
+        x, _, angle, _ = state.unbind()
+        away, tilted = x.abs() > 2.4, angle.abs() > 12 * math.pi / 180  # meters, radians
+    reward, ended, cut = (~self.over).float(), away | tilted, torch.zeros_like(tilted)
+    if self.time >= self.oldest + 500:  # before that no cart can be old enough to be cut
+        self.oldest, cut = int(self.born.min()), self.born <= self.time - 500
+    self._state, self.over = state, ended | cut
+    return state.float().T, reward, ended, cut, {}
 
 # %% ../nbs/15_reinforcement.ipynb #665c0406
 class Replay:
