@@ -19,7 +19,7 @@ from benchmarks.common import claim_of, machine_of, table
 from benchmarks.page import write_page
 
 HERE = Path(__file__).parent
-ORDER = ["imports", "neurons", "backprop", "optimizers", "loaders", "data", "convolution", "recurrence", "attention", "reinforcement"]  # as in the book
+ORDER = ["imports", "neurons", "backprop", "optimizers", "loaders", "data", "convolution", "recurrence", "attention", "reinforcement", "throughput"]  # as in the book
 
 
 def modules() -> list[str]:
@@ -63,7 +63,7 @@ def run(
     if as_json: print(json.dumps(rows, indent=1))
     else: print(table(rows), machine_of(rows), sep="\n")
     if save: write_page(rows, HERE.parent / "nbs")
-    raise typer.Exit(0 if all(row["holds"] for row in rows) else 1)
+    raise typer.Exit(0 if all(row["holds"] is not False for row in rows) else 1)  # None: nothing is claimed
 
 
 if __name__ == "__main__": typer.run(run)

@@ -123,7 +123,7 @@ def table(rows: list[dict]) -> str:
     head = ('benchmark', 'ours', 'other', 'unit', 'ratio', 'spread', 'target', 'holds')
     lines = [head] + [
         (r['name'], number(r['ours']), number(r['other']), r['unit'], number(r['ratio']), f"{number(r['low'])} to {number(r['high'])}",
-         number(r['target']), 'yes' if r['holds'] else 'NO') if r['ratio'] is not None else
+         *(('none', '') if r['target'] is None else (number(r['target']), 'yes' if r['holds'] else 'NO'))) if r['ratio'] is not None else
         (r['name'], '', '', '', '', '', '', f"NO: {r['error']}") for r in rows]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return '\n'.join('  '.join(cell.ljust(w) for cell, w in zip(line, widths)).rstrip() for line in lines)
@@ -152,4 +152,4 @@ def main(rows: Callable[[], list[dict]], packages: tuple[str, ...] = (), argv: l
         print(json.dumps(dict(environment=where, rows=found), indent=1))
     else:
         print(table(found), machine_of([dict(row, environment=where) for row in found]), sep='\n')
-    sys.exit(0 if all(r['holds'] for r in found) else 1)
+    sys.exit(0 if all(r['holds'] is not False for r in found) else 1)  # None: nothing is claimed

@@ -32,18 +32,30 @@ def batches(loader) -> None:
     for _ in loader: pass
 
 
-def cutting(rounds: int, num_workers: int) -> dict:
+def cutting(rounds: int, num_workers: int, device: str = 'cpu', target: float = 8) -> dict:
     "Batches a second, against `DataLoaders.from_dsets` over a list of pairs."
     from fastai.data.core import DataLoaders
 
     from dlbook.kit.loaders import device_dls
     train, valid = images()
     pairs = [list(zip(*split)) for split in (train, valid)]
+    ours = device_dls(train, valid, bs=BATCH, device=device)
+    theirs = DataLoaders.from_dsets(*pairs, bs=BATCH, device=torch.device(device), num_workers=num_workers)
+    return compare(f'batches, against from_dsets with {num_workers} workers' + ', on a GPU' * (device == 'cuda'), lambda: batches(ours.train),
+                   lambda: batches(theirs.train), target=target, units=N, rounds=rounds,
+                   images=N, shape=[1, 28, 28], batch=BATCH, seed=SEED, num_workers=num_workers, device=device)
+
+
+def cutting_beside_torch(rounds: int) -> dict:
+    "Batches a second, against torch's own `DataLoader` over a `TensorDataset`, shuffled, in one process."
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from dlbook.kit.loaders import device_dls
+    train, valid = images()
     ours = device_dls(train, valid, bs=BATCH, device='cpu')
-    theirs = DataLoaders.from_dsets(*pairs, bs=BATCH, device=torch.device('cpu'), num_workers=num_workers)
-    return compare(f'batches, against from_dsets with {num_workers} workers', lambda: batches(ours.train),
-                   lambda: batches(theirs.train), target=8, units=N, rounds=rounds,
-                   images=N, shape=[1, 28, 28], batch=BATCH, seed=SEED, num_workers=num_workers)
+    theirs = DataLoader(TensorDataset(*train), batch_size=BATCH, shuffle=True, drop_last=True)
+    return compare("batches, against torch's DataLoader", lambda: batches(ours.train), lambda: batches(theirs), target=4, units=N, rounds=rounds,
+                   images=N, shape=[1, 28, 28], batch=BATCH, seed=SEED, num_workers=0, device='cpu')
 
 
 def training(rounds: int) -> dict:
@@ -86,10 +98,11 @@ def training(rounds: int) -> dict:
 
 
 def rows(rounds: int = 7) -> list[dict]:
-    "All measurements of this module. The rival loader is measured with and without worker processes."
+    "All measurements of this module. fastai's item loader is measured with and without worker processes, and on a GPU where there is one."
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', message='.*torch.jit.script', category=FutureWarning)
-        return [cutting(rounds, 0), cutting(rounds, 2), training(rounds)]
+        on_gpu = [cutting(rounds, 0, 'cuda', 50)] if torch.cuda.is_available() else []
+        return [cutting(rounds, 0), cutting(rounds, 2), cutting_beside_torch(rounds), *on_gpu, training(rounds)]
 
 
 if __name__ == '__main__': main(rows)

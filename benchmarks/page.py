@@ -27,7 +27,7 @@ def markdown(rows: list[dict]) -> str:
     for row in rows:
         if row["ratio"] is None: lines.append(f"| {cell(row['name'])} | | | | {cell(row['claim'])} | **no**: {cell(row['error'])} |")
         else: lines.append(f"| {cell(row['name'])} | {number(row['ours'])} {row['unit']} | {number(row['other'])} {row['unit']} | {number(row['ratio'])} "
-                           f"({number(row['low'])} to {number(row['high'])}) | {cell(row['claim'])} | {'yes' if row['holds'] else '**no**'} |")
+                           f"({number(row['low'])} to {number(row['high'])}) | {cell(row['claim'])} | { {True: 'yes', False: '**no**', None: ''}[row['holds']]} |")
     return "\n".join(lines)
 
 
@@ -39,7 +39,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
     from dlbook.kit.plots import BLUE, RED, use_style
     use_style()
-    rows = [row for row in rows if row["ratio"] is not None][::-1]
+    rows = [row for row in rows if row["ratio"] is not None and row["target"] is not None][::-1]
     fig, ax = plt.subplots(figsize=(8, 0.32 * len(rows) + 1))
     for i, row in enumerate(rows):
         color = BLUE if row["holds"] else RED

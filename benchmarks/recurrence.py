@@ -89,7 +89,29 @@ def rows() -> list[dict]:
         for inputs, what in ((x, "from data"), (x.clone().requires_grad_(), "with the gradient of the input")):
             found.append(compare(f"LSTM beside {name}, {what}", pass_through(ours, inputs, times), pass_through(rival, inputs, times), target,
                                  units=times, unit="passes", rounds=9, seed=0, batch=batch, steps=steps, sizes=[n, m], device=device))
+    if device == "cuda": found.append(compiled(theirs, x, times))
     return found
+
+
+def compiled(theirs, x, times) -> dict:
+    "On a GPU: the plain step of chapter 9, all of them compiled into one program by `torch.compile`, beside cuDNN's."
+    weights = [w.detach().clone().requires_grad_() for w in (theirs.weight_ih_l0, theirs.weight_hh_l0, theirs.bias_ih_l0, theirs.bias_hh_l0)]
+    sizes, m = [x.shape[1]] * x.shape[0], theirs.hidden_size
+
+    @torch.compile(mode="reduce-overhead")
+    def read(x, W_ih, W_hh, b_ih, b_hh):
+        begin = x.new_zeros(x.shape[1], m)
+        z = torch.nn.functional.linear(x.flatten(0, 1), W_ih, b_ih)
+        return rnn.scan(lambda z_t, state: rnn.lstm_step(z_t, state, W_hh, b_hh), z, sizes, (begin, begin))[0]
+
+    torch.testing.assert_close(read(x, *weights), theirs(x)[0].flatten(0, 1), rtol=1e-3, atol=1e-4)
+
+    def ours():
+        for _ in range(times):
+            for w in weights: w.grad = None
+            read(x, *weights).sum().backward()
+    return compare("LSTM's plain steps through torch.compile beside torch.nn.LSTM, from data", ours, pass_through(theirs, x, times), 0.8, units=times,
+                   unit="passes", rounds=9, warmup=5, seed=0, batch=x.shape[1], steps=x.shape[0], sizes=[x.shape[2], m], device=x.device.type)
 
 
 if __name__ == "__main__": main(rows)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import throughput
 from benchmarks.__main__ import modules
-from benchmarks.common import claim_of, compare, machine_of, number, table
+from benchmarks.common import claim_of, compare, machine_of, main, number, table
 from benchmarks.page import markdown, write_page
 
 ROOT = Path(__file__).parents[1]
@@ -97,3 +98,27 @@ def test_table_and_machine():
     assert text.splitlines()[1].endswith("yes") and text.splitlines()[2].endswith("NO: no peer")
     assert machine_of([dict(row, environment=where)]) == "torch 2.15 · Python 3.11 · Linux · a CPU, 2 cores, threads: 2 · GPU: none"
     assert machine_of([]) == "" and "| no peer" not in markdown([row | dict(claim="level")])
+
+
+def test_a_row_without_a_claim_is_no_broken_one(capsys):
+    row = dict(compare("a", lambda: None, lambda: None, 1e-9, rounds=1), target=None, holds=None, claim="none: for the reader")
+    with pytest.raises(SystemExit) as end: main(lambda: [row], argv=[])
+    assert end.value.code == 0 and "none" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as end: main(lambda: [row, dict(row, target=2, holds=False)], argv=[])
+    assert end.value.code == 1
+    assert markdown([row]).endswith("| none: for the reader |  |")
+
+
+def test_the_share_of_the_device_is_counted_right():
+    "A small GPT and a small residual network, on the CPU: operations and bytes agree with what is worked out by hand."
+    row = throughput.gpt("cpu", 1e12, 1e10, batch=2, length=8, d_model=16, heads=2, layers=1, compiled=False, rounds=1, times=1)
+    tokens, d, vocabulary = 16, 16, 65
+    weights = 12 * d * d + vocabulary * d  # the block's matrices, and the scores of the next token
+    attention = 2 * (2 * 2) * 2 * 8 * 8 * 8  # two products for each of four pairs of sequence and head, 8 by 8 by 8
+    # forward once, backward twice: 6 operations for each weight and token; attention alike, if it is not left out as fused
+    assert row["details"]["flops"] in (6 * weights * tokens, 6 * weights * tokens + 3 * attention)
+    assert row["details"]["bytes"] > 10 * 4 * (weights + 8 * d) and row["holds"] is None and 0 < row["ratio"] < 1
+    slower = throughput.gpt("cpu", 1e9, 1e10, batch=2, length=8, d_model=16, heads=2, layers=1, compiled=False, rounds=1, times=1)
+    assert slower["other"] == pytest.approx(tokens / (row["details"]["flops"] / 1e9))
+    assert throughput.cnn("cpu", 1e12, 1e10, batch=2, size=8, widths=(4,), compiled=False, rounds=1, times=1)["details"]["flops"] > 0
+    assert throughput.matrix_rate("cpu", 64, 1) > 0 and throughput.bandwidth("cpu", 1000, 1) > 0
