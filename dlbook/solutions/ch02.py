@@ -33,8 +33,12 @@ exercise("02.1", "the slope of the sigmoid", sigmoid_slope, cases=_slope_cases, 
                 "Compute s = sigmoid(z) once. Everything else follows from s."],
          mistakes=[(lambda z: sigmoid(z), "That is the sigmoid itself, and not its slope."),
                    (lambda z: z * (1 - z), "The formula s (1 - s) needs s = sigmoid(z), and not z itself."),
+                   (lambda z: 1 - sigmoid(z), "That is the second factor alone; the slope is s (1 - s)."),
+                   (lambda z: sigmoid(z) * (sigmoid(z) - 1), "The sign is turned around: the sigmoid rises everywhere."),
+                   (lambda z: 1 - torch.tanh(z)**2, "That is the slope of tanh."),
                    (lambda z: 1 - sigmoid(z)**2, "1 - s² is the form for tanh; for the sigmoid it is s - s²."),
-                   (_slope_by_quotient, "The exponential of a large number is infinite, and infinity by infinity is nan.")])
+                   (_slope_by_quotient, "The exponential of a large number is infinite, and infinity by infinity is nan."),
+                   (lambda z: _slope_by_quotient(-z), "The exponential of a large number is infinite, and infinity by infinity is nan.")])
 
 # %% ../../nbs/solutions/02_activations.ipynb #6c8026c3
 exercise("02.2", "ten layers of sigmoids", float(4**10), outputs=("the factor",), tolerance=1e-4,
@@ -70,6 +74,10 @@ exercise("02.3", "log-sum-exp", logsumexp, cases=_scores_cases, outputs=("the re
                    (lambda z, dim: torch.log(torch.exp(z - z.amax(dim, keepdim=True)).sum(dim)),
                     "The maximum that was subtracted has to be added again after the logarithm."),
                    (lambda z, dim: logsumexp(z, dim).unsqueeze(dim), "The result should no longer have the dimension dim."),
+                   (lambda z, dim: z.max() + torch.log(torch.exp(z - z.max()).sum(dim)),
+                    "Subtract the maximum along dim, not that of all scores: next to a much larger one, exp of a score is 0."),
+                   (lambda z, dim: logsumexp(z, -1), "It looks as if dim is not used, and the sum runs along the last dimension."),
+                   (lambda z, dim: z.amax(dim), "That is the maximum alone; the other scores count too."),
                    (lambda z, dim: z.sum(dim), "The logarithm of a sum of exponentials is not the sum of the scores."),
                    (lambda z, dim: logsumexp(z.flatten(), 0), "Sum along dim only, not over all elements.")])
 
@@ -92,6 +100,7 @@ exercise("02.4", "dead units", dead_units, cases=_unit_cases, outputs=("the numb
                 "(z <= 0) has one truth value for each image and unit. Combine them along the images, then count."],
          mistakes=[(lambda z: int((z <= 0).all(1).sum()), "You count images that turn no unit on. Units are the columns."),
                    (lambda z: int((z <= 0).sum()), "You count single outputs of 0. A unit is dead only if it is off for every image."),
+                   (lambda z: int((z > 0).any(0).sum()), "You count the units that are alive."),
                    (lambda z: int((z <= 0).any(0).sum()), "A unit that is off for some image is not dead; it has to be off for every image."),
                    (lambda z: int((z.mean(0) <= 0).sum()), "A negative mean is not enough: one positive image keeps a unit alive."),
                    (lambda z: int((z < 0).all(0).sum()), "The ReLU outputs 0 for a pre-activation of 0 as well, with slope 0."),
@@ -123,5 +132,9 @@ exercise("02.5", "the backward pass of softmax", softmax_backward, cases=_probab
                    (lambda p, g: p * (g - (g * p).sum(0, keepdim=True)), "The sum runs over the classes of one row, not over the rows."),
                    (lambda p, g: g - (g * p).sum(1, keepdim=True), "The factor p in front is missing."),
                    (lambda p, g: p * (g - g.sum(1, keepdim=True)), "In the sum each g has to be weighted with its p."),
+                   (lambda p, g: p * g, "The second term is missing: every probability changes with all scores of its row."),
+                   (lambda p, g: p * (g - (g * p).sum(1)), "The sum over the classes has lost its dimension, so it is subtracted along the wrong one: keepdim=True."),
+                   (lambda p, g: p * (g - (g * p).mean(1, keepdim=True)), "It looks as if you take the mean over the classes; the chain rule takes the sum."),
+                   (lambda p, g: -p * (g - (g * p).sum(1, keepdim=True)), "The sign is turned around."),
                    (lambda p, g: p - g, "p - g is the slope of cross-entropy after softmax, where g is the target. Here g is any slope."),
                    (_full_matrix, "You use the first row of p for all rows.")])

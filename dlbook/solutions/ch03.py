@@ -51,7 +51,12 @@ exercise("03.2", "the gradient of cross-entropy", cross_entropy_gradient, cases=
                    (lambda scores, y: (_one_hot(scores, y) - softmax(scores, 1)) / len(y), "It looks as if the sign is turned: prediction minus target."),
                    (lambda scores, y: softmax(scores, 1) / len(y), "It looks as if the target is missing: subtract 1 in the column of the right class."),
                    (lambda scores, y: (softmax(scores, 0) - _one_hot(scores, y)) / len(y), "It looks as if softmax runs over the samples; the classes are dimension 1."),
-                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.numel(), "It looks as if you divide by the number of scores; divide by the number of rows.")])
+                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.numel(), "It looks as if you divide by the number of scores; divide by the number of rows."),
+                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.shape[1], "It looks as if you divide by the number of classes; divide by the number of rows."),
+                   (lambda scores, y: (scores - _one_hot(scores, y)) / len(y), "It looks as if softmax is missing: the prediction is a probability, not a score."),
+                   (lambda scores, y: (softmax(scores, 1) - y[:, None]) / len(y), "It looks as if you subtract the class number; subtract 1 in its column."),
+                   (lambda scores, y: (scores.exp() / scores.exp().sum(1, keepdim=True) - _one_hot(scores, y)) / len(y),
+                    "It looks as if the exponential of a large score overflows; the softmax of the chapter subtracts the largest first.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #3b1d972f
 def pinball_loss(
@@ -72,6 +77,10 @@ exercise("03.3", "the pinball loss", pinball_loss, outputs=("the loss",),
          mistakes=[(lambda prediction, target, q: pinball_loss(target, prediction, q), "It looks as if the sides are swapped: e is target minus prediction."),
                    (lambda prediction, target, q: pinball_loss(prediction, target, q) * prediction.numel(), "It looks as if you sum; give the mean."),
                    (lambda prediction, target, q: (q * (target - prediction).abs()).mean(), "It looks as if both sides cost the same: where the prediction is too high, the factor is 1 - q."),
+                   (lambda prediction, target, q: -pinball_loss(target, prediction, q), "It looks as if you take the smaller of the two branches; take the larger one."),
+                   (lambda prediction, target, q: torch.where(target >= prediction, q * (target - prediction), (1 - q) * (target - prediction)).mean(),
+                    "It looks as if the second branch is negative: e is below 0 there, and its factor is q - 1."),
+                   (lambda prediction, target, q: (target - prediction).abs().mean(), "It looks as if q is not used: that is the absolute error."),
                    (lambda prediction, target, q: (q * (target - prediction)).mean(), "It looks as if the second branch is missing: a loss must not become negative.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #63edb224
@@ -103,6 +112,9 @@ exercise("03.4", "the loss of sentences", sentence_loss, cases=_sentences, outpu
          mistakes=[(lambda scores, target, lengths: _each_position(scores, target).mean(), "It looks as if the filling counts: leave out the positions behind the end."),
                    (lambda scores, target, lengths: (_each_position(scores, target) * _real(target, lengths)).mean(), "It looks as if you divide by all positions; divide by the number of real ones."),
                    (lambda scores, target, lengths: ((_each_position(scores, target) * _real(target, lengths)).sum(1) / lengths).mean(), "It looks as if you average each sentence first; each real position should count the same."),
+                   (lambda scores, target, lengths: sentence_loss(scores, target, (lengths + 1).clamp(max=target.shape[1])), "It looks as if one position of the filling counts: a sentence of length 1 has position 0 alone."),
+                   (lambda scores, target, lengths: cross_entropy(scores, target.where(_real(target, lengths) > 0, -100)), "cross_entropy wants the classes in dimension 1: scores.transpose(1, 2)."),
+                   (lambda scores, target, lengths: sentence_loss(scores, target, lengths) * lengths.sum(), "It looks as if you sum; give the mean over the real positions."),
                    (lambda scores, target, lengths: cross_entropy(scores.reshape(len(scores), -1, target.shape[1]), target.where(_real(target, lengths) > 0, -100)), "It looks as if a reshape mixed up positions and classes; swap the dimensions with transpose.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #55d4817b
@@ -121,6 +133,8 @@ exercise("03.5", "the best gap under label smoothing", best_gap, outputs=("the g
          mistakes=[(lambda classes, eps: math.log((1 - eps) / (eps / classes)), "It looks as if the right class has lost its own share: it also receives eps / classes."),
                    (lambda classes, eps: math.log((1 - eps) / (eps / (classes - 1))), "It looks as if eps is spread over the other classes only; torch spreads it over all of them."),
                    (lambda classes, eps: math.log((1 - eps) / eps), "It looks as if all of eps went to one other class; it is spread over all of them."),
+                   (lambda classes, eps: -best_gap(classes, eps), "The sign is turned around: the score of the right class is the larger one."),
+                   (lambda classes, eps: best_gap(classes, eps) / math.log(2), "It looks as if the logarithm has the base 2; softmax goes with the natural one."),
                    (lambda classes, eps: (1 - eps + eps / classes) / (eps / classes), "That is the ratio of the probabilities; the gap of the scores is its logarithm.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #1b498d54
@@ -144,6 +158,8 @@ exercise("03.6", "generalized cross-entropy", generalized_cross_entropy, outputs
          mistakes=[(lambda scores, y, q: (1 - _right(scores, y) ** q).mean(), "It looks as if the division by q is missing."),
                    (lambda scores, y, q: (1 - _right(scores, y) ** q).sum() / q, "It looks as if you sum; give the mean."),
                    (lambda scores, y, q: (1 - _right(scores, y)).mean() / q, "It looks as if the power q is missing."),
+                   (lambda scores, y, q: ((1 - _right(scores, y)) ** q).mean() / q, "It looks as if 1 - p is taken to the power q; only p is."),
+                   (lambda scores, y, q: (1 - _right(scores, y).mean() ** q) / q, "It looks as if the probabilities are averaged first; take the mean of the losses."),
                    (lambda scores, y, q: ((1 - softmax(scores, 1) ** q) / q).mean(), "It looks as if all classes count; take the probability of the right class only."),
                    (lambda scores, y, q: (1 - (scores.exp() / scores.exp().sum(1, keepdim=True))[torch.arange(len(y)), y] ** q).mean() / q,
                     "It looks as if the exponential of a large score overflows: start from log_softmax.")])

@@ -13,14 +13,15 @@ from ..kit.exercises import exercise
 __all__ = ['batch_norm_step', 'fold_batch_norm', 'stratified_folds', 'when_to_stop', 'bias_and_variance']
 
 # %% ../../nbs/solutions/06_training.ipynb #5737366d
-exercise("06.1", "the bound of kaiming_uniform_", (6 / 300) ** 0.5, tolerance=1e-2, outputs=("the bound",),
+exercise("06.1", "the bound of kaiming_uniform_", (6 / 400) ** 0.5, tolerance=1e-2, outputs=("the bound",),
          hints=["The default mode is fan_in, so only the number of inputs counts. The variance should be 2 / n.",
-                "A uniform distribution from -a to a has the variance a² / 3. Solve a² / 3 = 2 / 300."],
-         mistakes=[((2 / 300) ** 0.5, "That is the standard deviation; the bound of a uniform distribution is √3 times as large."),
-                   ((6 / 400) ** 0.5, "That is Xavier's rule, with inputs and outputs; Kaiming's takes one of them."),
+                "A uniform distribution from -a to a has the variance a² / 3. Solve a² / 3 = 2 / 400."],
+         mistakes=[((2 / 400) ** 0.5, "That is the standard deviation; the bound of a uniform distribution is √3 times as large."),
+                   ((6 / 500) ** 0.5, "That is Xavier's rule, with inputs and outputs; Kaiming's takes one of them."),
                    ((6 / 100) ** 0.5, "It looks as if you took the outputs; the default mode is fan_in."),
-                   ((3 / 300) ** 0.5, "It looks as if the ReLU is forgotten: it halves the mean square, so the variance is 2 / n."),
-                   (2 / 300, "That is the variance of the weights; from it follows the bound.")])
+                   ((2 / 100) ** 0.5, "That is the standard deviation for the outputs; the default mode is fan_in, and a uniform distribution reaches √3 times as far."),
+                   ((3 / 400) ** 0.5, "It looks as if the ReLU is forgotten: it halves the mean square, so the variance is 2 / n."),
+                   (2 / 400, "That is the variance of the weights; from it follows the bound.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #97c0be01
 def batch_norm_step(
@@ -41,6 +42,11 @@ def _normalized_with(out_correction, running_correction, kept=0.9):
     return step
 
 
+def _epsilon_outside(x, running_mean, running_var):
+    _, mean, var = batch_norm_step(x, running_mean, running_var)
+    return (x - x.mean(0)) / (x.std(0, correction=0) + 1e-5), mean, var
+
+
 def _by_running(x, running_mean, running_var):
     _, mean, var = batch_norm_step(x, running_mean, running_var)
     return (x - running_mean) / (running_var + 1e-5).sqrt(), mean, var
@@ -54,13 +60,15 @@ def _by_sample(x, running_mean, running_var):
 exercise("06.2", "a step of batch normalization", batch_norm_step,
          outputs=("the normalized batch", "the new running mean", "the new running variance"),
          cases=lambda rng: [(2 * torch.randn(n, c, generator=rng) + 1, torch.randn(c, generator=rng), torch.rand(c, generator=rng) + 0.5)
-                            for n, c in [(3, 1), (2, 2), (8, 3), (5, 4)]],
+                            for n, c in [(3, 1), (2, 2), (8, 3), (5, 4)]] + [(torch.tensor([[1.0, 0.001], [1.0, 0.003], [1.0, 0.0]]), torch.zeros(2), torch.ones(2))],
          hints=["Mean and variance are taken over the batch, one of each for each channel: dimension 0.",
                 "x.var(0, correction=0) divides by n, x.var(0) by n - 1. Torch uses the first to normalize, and the second for the running value.",
                 "The running values keep 0.9 of themselves and take in 0.1 of the new value."],
          mistakes=[(_normalized_with(1, 1), "It looks as if you normalize with the variance that divides by n - 1; there it is n."),
                    (_normalized_with(0, 0), "It looks as if the running variance takes the variance that divides by n; torch takes n - 1 there."),
                    (_normalized_with(0, 1, 0.1), "It looks as if the shares are swapped: torch's momentum is the share of the new value."),
+                   (_normalized_with(1, 0), "It looks as if the two variances are exchanged: the one that divides by n normalizes, the other one goes into the running value."),
+                   (_epsilon_outside, "It looks as if ε is added to the deviation; it is added to the variance, under the root."),
                    (_by_running, "It looks as if you normalize with the running values; in training it is those of the batch."),
                    (_by_sample, "It looks as if you normalize each sample; that is layer normalization.")])
 
@@ -94,6 +102,11 @@ exercise("06.3", "batch normalization folded into a linear layer", fold_batch_no
          hints=["Write down what the two layers compute for an input x, and collect what x is multiplied by.",
                 "Each row of the weight is multiplied by gamma / sqrt(var + eps).", "The bias goes through the normalization too: subtract the mean, scale, add beta."],
          mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
+                   (lambda weight, bias, mean, var, gamma, beta: (gamma / (var + 1e-5).sqrt() * weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, -mean, var, gamma, beta), "It looks as if the mean is added; it is subtracted."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, 0 * mean, var, gamma, beta), "It looks as if the mean is left out."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, 0 * bias, mean, var, gamma, beta), "It looks as if the bias of the linear layer is left out."),
                    (_bias_kept, "It looks as if the bias of the linear layer is not scaled; it goes through the normalization too."),
                    (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, mean, var ** 2, gamma, beta),
                     "It looks as if you divide by the variance; divide by its root."),
@@ -130,6 +143,8 @@ exercise("06.4", "stratified folds", stratified_folds, outputs=("the fold",),
          hints=["Go through the classes one after the other; y.unique() lists them.", "Where is a class? (y == c).nonzero()[:, 0] gives the rows.",
                 "Within those rows, the fold is the place in the row of rows, modulo k: torch.arange(len(rows)) % k."],
          mistakes=[(lambda y, k: torch.arange(len(y)) % k, "It looks as if you count all samples together; count each class on its own."),
+                   (lambda y, k: stratified_folds(y.sort().values, k), "It looks as if you return the folds class by class; each belongs in the place of its sample."),
+                   (lambda y, k: stratified_folds(y, k) + 1, "Folds are counted from 0."),
                    (lambda y, k: y % k, "It looks as if a class goes into one fold as a whole; that is the opposite of what is asked."),
                    (_one_count_for_all, "It looks as if the count goes on from class to class; start again at fold 0 for each class."),
                    (_in_blocks, "It looks as if each fold gets a run of neighbors; deal the samples out in turn, as cards.")])
@@ -155,6 +170,15 @@ def _ties_count(losses, patience):
     return len(losses), best
 
 
+def _never_reset(losses, patience):
+    worse, best = 0, 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]: best = epoch
+        elif epoch: worse += 1
+        if worse >= patience: return epoch + 1, best
+    return len(losses), best
+
+
 def _against_the_last(losses, patience):
     worse, best = 0, 0
     for epoch, loss in enumerate(losses):
@@ -166,13 +190,18 @@ def _against_the_last(losses, patience):
 # %% ../../nbs/solutions/06_training.ipynb #512cf53b
 exercise("06.5", "when early stopping stops", when_to_stop, outputs=("the number of epochs", "the epoch kept"),
          cases=lambda rng: [(torch.tensor(v), p) for v, p in [([3.0, 2.0], 1), ([1.0, 2.0, 0.5], 1), ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 2),
-                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2)]],
+                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2), ([1.0, 1.1, 0.9, 1.0, 0.8, 0.9], 2)]],
          hints=["Go through the epochs and remember the best one so far.", "Stop when the present epoch is patience epochs behind the best one.",
                 "It may never stop: then all epochs are trained. The number of epochs is one more than the number of the last one."],
          mistakes=[(lambda losses, patience: (when_to_stop(losses, patience)[0] - 1, when_to_stop(losses, patience)[1]),
                     "It looks as if you give the number of the last epoch; counted from 0, there is one more."),
                    (lambda losses, patience: when_to_stop(losses, patience + 1), "It looks as if it waits one epoch too long: stop when the best is patience epochs ago."),
                    (_ties_count, "It looks as if an equal loss counts as an improvement."),
+                   (_never_reset, "It looks as if all bad epochs count together; after an improvement the count begins again at 0."),
+                   (lambda losses, patience: when_to_stop(losses, patience - 1) if patience > 1 else (len(losses[:2]), 0),
+                    "It looks as if it stops one epoch too early: the best one must be patience epochs ago."),
+                   (lambda losses, patience: (when_to_stop(losses, patience)[0], when_to_stop(losses, patience)[1] + 1), "The epoch kept is counted from 0."),
+                   (lambda losses, patience: when_to_stop(losses, patience)[::-1], "The two numbers are exchanged: first how many epochs are trained, then which one is kept."),
                    (_against_the_last, "It looks as if each epoch is compared with the one before; compare it with the best."),
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], when_to_stop(losses, patience)[0] - 1),
                     "It looks as if the last weights are kept; keep those of the best epoch."),
@@ -199,5 +228,7 @@ exercise("06.6", "bias² and variance", bias_and_variance, outputs=("bias²", "t
                     "It looks as if the variance divides by S - 1; then the two parts do not add up."),
                    (lambda predicted, truth: ((predicted.mean(0) - truth).mean() ** 2, predicted.var(0, correction=0).mean()),
                     "It looks as if the bias is averaged before it is squared; biases of both signs then cancel."),
+                   (lambda predicted, truth: bias_and_variance(predicted, truth)[::-1], "The two are exchanged: first bias², then the variance."),
+                   (lambda predicted, truth: (bias_and_variance(predicted, truth)[0], predicted.std(0, correction=0).mean()), "It looks as if you give the standard deviation; give its square."),
                    (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(correction=0)),
                     "It looks as if the variance is taken over all numbers; take it over the training sets, at each place.")])
