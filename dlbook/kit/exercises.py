@@ -117,8 +117,10 @@ def show(
     if isinstance(value, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in value): return f"of {len(value)} tensors"
     if isinstance(value, torch.Tensor):
         if value.numel() > 4: return f"of shape {tuple(value.shape)}"
-        digits = torch.round(value.detach().double(), decimals=4)
-        return str(digits.tolist() if value.is_floating_point() else value.tolist())
+        if not value.is_floating_point(): return str(value.tolist())
+        value = value.detach().double()
+        tiny = 0 < value.abs().sum() < 1e-3  # four decimals would show zeros
+        return f"of shape {tuple(value.shape)} and about {value.abs().max():.1g}" if tiny else str(torch.round(value, decimals=4).tolist())
     text = f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

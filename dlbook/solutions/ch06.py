@@ -104,6 +104,8 @@ exercise("06.3", "batch normalization folded into a linear layer", fold_batch_no
          mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
                    (lambda weight, bias, mean, var, gamma, beta: (gamma / (var + 1e-5).sqrt() * weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
                     "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: (weight * (gamma / (var + 1e-5).sqrt()), fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
                    (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, -mean, var, gamma, beta), "It looks as if the mean is added; it is subtracted."),
                    (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, 0 * mean, var, gamma, beta), "It looks as if the mean is left out."),
                    (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, 0 * bias, mean, var, gamma, beta), "It looks as if the bias of the linear layer is left out."),

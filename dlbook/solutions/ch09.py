@@ -42,6 +42,9 @@ exercise("09.2", "the last true output of each sequence", last_outputs, outputs=
                    (lambda out, lengths: out[lengths - 2, torch.arange(out.shape[1])], "It looks as if you stop one step too early; the last step is lengths - 1."),
                    (lambda out, lengths: torch.stack([out[:k, b].mean(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you average over the steps; take the last one."),
                    (lambda out, lengths: torch.stack([out[:k, b].amax(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you take the largest values; take the last ones."),
+                   (lambda out, lengths: out[lengths - 1], "One index picks a step for all sequences; give two, the steps and the sequences."),
+                   (lambda out, lengths: out[lengths.clamp(max=len(out) - 1), torch.arange(out.shape[1])], "It looks as if you read one step too late, where the filling begins; the last step is lengths - 1."),
+                   (lambda out, lengths: torch.stack([out[:k, b].sum(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you add up the steps; take the last one."),
                    (lambda out, lengths: out[0], "It looks as if you take the first step.")])
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #12a70d54
@@ -84,13 +87,16 @@ exercise("09.3", "backpropagation through time with numbers", linear_bptt, outpu
          mistakes=[(_last_copy_only, "It looks as if you differentiate the last copy of a only; each step has one, and their gradients add up."),
                    (_state_after, "It looks as if each step's delta multiplies the state after the step; it is the state before it, h_(t-1)."),
                    (_undamped, "It looks as if delta stays 1; on the way back it is multiplied by a at each step."),
+                   (lambda a, x: linear_bptt(a, x)[::-1], "The two are exchanged: first the state, then the derivative."),
+                   (lambda a, x: linear_bptt(a, x.flip(0)), "It looks as if the inputs are read backward."),
                    (lambda a, x: (linear_bptt(a, x)[0], linear_bptt(a, x)[0]), "It looks as if you give the state twice.")])
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #bb20130a
-def _peep(x, h, c, W_hh, peep, new=True, gate=lambda z: z.sigmoid(), order=(0, 1, 2), after_tanh=True):
-    i, f, g, o = (x + h @ W_hh.T).chunk(4, 1)
+def _peep(x, h, c, W_hh, peep, new=True, gate=lambda z: z.sigmoid(), order=(0, 1, 2), after_tanh=True, blocks="ifgo", candidate=torch.tanh):
+    sums = dict(zip(blocks, (x + h @ W_hh.T).chunk(4, 1)))
+    i, f, g, o = (sums[gate] for gate in "ifgo")
     i, f = gate(i + peep[order[0]] * c), gate(f + peep[order[1]] * c)
-    after = f * c + i * g.tanh()
+    after = f * c + i * candidate(g)
     o = gate(o + peep[order[2]] * (after if new else c))
     return o * (after.tanh() if after_tanh else after), after
 
@@ -116,6 +122,11 @@ exercise("09.4", "a step with peepholes", peephole_step, outputs=("the new h", "
                    (lambda x, h, c, W, p: _peep(x, h, c, W, 0 * p), "It looks as if the peepholes have no effect."),
                    (lambda x, h, c, W, p: _peep(x, h, c, W, p, order=(1, 0, 2)), "It looks as if the peepholes of the input and the forget gate are swapped."),
                    (lambda x, h, c, W, p: _peep(x, h, c, W, p, after_tanh=False), "It looks as if the tanh of the new cell state is missing in h."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, blocks="ifog"), "It looks as if the blocks are taken in the order i, f, o, g; here it is i, f, g, o."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, candidate=torch.sigmoid), "It looks as if the candidate g goes through a sigmoid; it goes through tanh."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p)[::-1], "The two are exchanged: first the new h, then the new c."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, 0 * W, p), "It looks as if h has no effect: h @ W_hh.T is added to the sums."),
+                   (lambda x, h, c, W, p: (x + h @ W, c), "It looks as if W_hh is not transposed: it has a row for each sum."),
                    (lambda x, h, c, W, p: _peep(x, c, c, W, p), "It looks as if W_hh multiplies the cell state; it multiplies h.")])
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #72adf981
@@ -131,7 +142,8 @@ def bits_per_character(
     lengths,  # true lengths, int64, (B,)
 ):  # a scalar
     "Mean of -log2 p over all true characters."
-    return _losses(logits, targets)[_true(targets, lengths)].mean()
+    bits = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)  # (B, T)
+    return bits[torch.arange(targets.shape[1]) < lengths[:, None]].mean()
 
 
 exercise("09.5", "bits a character without the filling", bits_per_character, outputs=("the mean",),
@@ -142,5 +154,9 @@ exercise("09.5", "bits a character without the filling", bits_per_character, out
          mistakes=[(lambda z, y, k: _losses(z, y).mean(), "It looks as if the filling is counted too."),
                    (lambda z, y, k: bits_per_character(z, y, k) * math.log(2), "It looks as if it is in nats; divide by the logarithm of 2."),
                    (lambda z, y, k: torch.stack([row[:n].mean() for row, n in zip(_losses(z, y), k)]).mean(), "It looks as if you average over sequences; each character counts the same."),
+                   (lambda z, y, k: -bits_per_character(z, y, k), "The sign is turned around: log p is negative, and -log p is asked for."),
+                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2) ** 2, "It looks as if you multiply by the logarithm of 2; divide by it."),
+                   (lambda z, y, k: 2 ** bits_per_character(z, y, k), "That is the perplexity; the number of bits is its logarithm."),
+                   (lambda z, y, k: F.cross_entropy(z, y) / math.log(2), "cross_entropy wants the classes in dimension 1: logits.transpose(1, 2)."),
                    (lambda z, y, k: _losses(z, y)[_true(y, k)].sum(), "It looks as if you give the sum; divide by the number of true characters."),
                    (lambda z, y, k: (_losses(z, y) * _true(y, k)).mean(), "It looks as if you divide by all places, the filling included.")])

@@ -50,6 +50,12 @@ exercise("12.2", "least squares losses", least_squares, outputs=("the discrimina
                 "The discriminator's loss is half the mean of (real - 1)² plus half the mean of fake².",
                 "The generator has the target 1 for its samples, and real does not occur in its loss."],
          mistakes=[(_pooled, "It looks as if examples and samples are averaged together; each set has a mean of its own."),
+                   (lambda real, fake: (torch.cat([real - 1, fake]).square().mean() / 2, (fake - 1).square().mean() / 2), "It looks as if examples and samples are averaged together; each set has a mean of its own."),
+                   (lambda real, fake: ((real - 1).square().sum() / 2 + fake.square().sum() / 2, (fake - 1).square().sum() / 2), "It looks as if you sum; an expectation is a mean."),
+                   (lambda real, fake: ((real.mean() - 1) ** 2 / 2 + fake.mean() ** 2 / 2, (fake.mean() - 1) ** 2 / 2), "It looks as if the scores are averaged before they are squared; square first."),
+                   (lambda real, fake: least_squares(real, fake)[::-1], "The two are exchanged: first the discriminator's loss, then the generator's."),
+                   (lambda real, fake: (least_squares(real, fake)[0], fake.square().mean() / 2), "It looks as if the generator wants 0 for its samples; it wants 1."),
+                   (lambda real, fake: (least_squares(real, fake)[0], least_squares(real, fake)[0]), "It looks as if the generator gets the discriminator's loss."),
                    (_turned, "It looks as if the targets are turned around: examples get 1, samples get 0."),
                    (_after_sigmoid, "It looks as if you take the sigmoid first; here the scores themselves are compared."),
                    (lambda real, fake: tuple(2 * loss for loss in least_squares(real, fake)), "Both are twice too large: each mean has a half before it."),
@@ -96,7 +102,19 @@ def _from_nothing(field, start, lr, steps):
 def _fields():
     "A bilinear game, and one with a penalty and four numbers."
     turn = torch.tensor([[0.0, 0, -1, 0.5], [0, 0, 0, -1], [1, 0, -0.2, 0], [-0.5, 1, 0, -0.2]])
-    return lambda s: torch.stack([-s[1], s[0]]), lambda s: turn @ s
+    def bilinear(s): return torch.stack([-s[1], s[0]])
+    def penalized(s): return turn @ s
+    return bilinear, penalized
+
+
+def _steps(direction, sign=1):
+    "A path in which each step is `direction(field, state, direction of the last step)`."
+    def wrong(field, start, lr, steps):
+        path, last = [start], field(start)
+        for _ in range(steps):
+            path, last = [*path, path[-1] + sign * lr * direction(field, path[-1], last, lr)], field(path[-1])
+        return torch.stack(path)
+    return wrong
 
 
 exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
@@ -108,6 +126,10 @@ exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
          mistakes=[(_no_memory, "It looks as if the last direction is never renewed; keep that of each step for the next."),
                    (_plain, "Those are plain steps, without optimism."),
                    (_from_nothing, "It looks as if the last direction before the first step is 0; it is the one at the start."),
+                   (_steps(lambda field, s, last, lr: 2 * field(s) - last, -1), "The sign is turned around: the field gives the direction in which each player goes."),
+                   (_steps(lambda field, s, last, lr: field(s + lr * field(s))), "Those are extragradient steps, with a second look; here there is a memory instead."),
+                   (_steps(lambda field, s, last, lr: 2 * field(s) + last), "The last direction is subtracted, not added."),
+                   (lambda field, start, lr, steps: optimistic(field, start, lr, steps - 1), "It looks as if there is one step too few; with the start there are steps + 1 states."),
                    (lambda *a: optimistic(*a)[1:], "It looks as if the start is missing: return it as the first state."),
                    (lambda *a: optimistic(*a)[-1], "That is the last state alone; return all of them.")])
 
@@ -128,6 +150,8 @@ exercise("12.4", "the running mean of weights", averaged, outputs=("the mean",),
          hints=["Go through both lists at once, with zip.", "beta belongs to the old mean, 1 - beta to the weights.",
                 "Compute new tensors: beta * m + (1 - beta) * w leaves m and w as they are."],
          mistakes=[(lambda mean, weights, beta: averaged(weights, mean, beta), "It looks as if beta and 1 - beta are exchanged."),
+                   (lambda mean, weights, beta: [beta * m + w for m, w in zip(mean, weights)], "It looks as if the weights are not made smaller; multiply them by 1 - beta."),
+                   (lambda mean, weights, beta: averaged(mean, weights, beta)[0], "That is the first tensor alone; return a list of all."),
                    (lambda mean, weights, beta: [m + (1 - beta) * w for m, w in zip(mean, weights)],
                     "It looks as if the old mean is not made smaller; multiply it by beta."),
                    (lambda mean, weights, beta: [(m + w) / 2 for m, w in zip(mean, weights)], "It looks as if beta is not used.")])
@@ -148,6 +172,10 @@ exercise("12.5", "the Wasserstein distance on a line", wasserstein_1d, outputs=(
                 "The smallest goes to the smallest: subtract the sorted values from each other.",
                 "A distance has no sign: take absolute values before the mean."],
          mistakes=[(lambda x, y: (x - y).abs().mean(), "It looks as if the sets are not sorted; then some paths cross, and are too long."),
+                   (lambda x, y: (x.sort() - y.sort()).abs().mean(), "torch.sort gives two things, the values and their places; take the values."),
+                   (lambda x, y: (x.sort().values - y.sort().values).mean(), "It looks as if the sign is kept; a distance has none."),
+                   (lambda x, y: (x[:, None] - y).abs().mean(), "That is the mean over all pairs; each value is carried to one place."),
+                   (lambda x, y: (x[:, None] - y).abs().amin(1).mean(), "It looks as if each value goes to the nearest one; two may not go to one place."),
                    (lambda x, y: (x.mean() - y.mean()).abs(), "That is the distance of the means; two sets with one mean can be far apart."),
                    (lambda x, y: (x.sort().values - y.sort().values).square().mean(), "It looks as if distances are squared; take absolute values."),
                    (lambda x, y: (x.sort().values - y.sort().values).abs().sum(), "That is the sum of the distances; take their mean."),
@@ -176,6 +204,9 @@ exercise("12.6", "twins among samples", twins, outputs=("the number of pairs",),
                 "torch.triu_indices(n, n, 1) gives the places above the diagonal. Equal to the threshold counts."],
          mistakes=[(lambda d, threshold: int((d <= threshold).sum()), "It looks as if each pair counts twice, and each sample as its own twin."),
                    (lambda d, threshold: int((d <= threshold).sum()) - len(d), "It looks as if each pair counts twice."),
+                   (lambda d, threshold: int((d <= threshold).sum()) // 2, "It looks as if samples count as their own twins: leave out the diagonal before you halve."),
+                   (lambda d, threshold: int(((d <= threshold) & (d > 0)).sum()) // 2, "It looks as if different samples at the distance 0 are left out; only the diagonal is."),
+                   (lambda d, threshold: len(d) * (len(d) - 1) // 2 - twins(d, threshold), "It looks as if you count the pairs that are farther apart."),
                    (lambda d, threshold: twins(d, threshold) + len(d), "It looks as if each sample counts as its own twin."),
                    (lambda d, threshold: int((d[torch.triu_indices(len(d), len(d), 1).unbind()] < threshold).sum()),
                     "It looks as if pairs at exactly the threshold do not count; \"at most\" includes them.")])

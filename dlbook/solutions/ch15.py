@@ -39,6 +39,12 @@ exercise("15.2", "the target of expected SARSA", expected_sarsa, cases=_q_cases,
                     "An episode that has ended brings nothing more: use `ended`."),
                    (lambda r, q, e, g, eps: r + g * (1 - e) * (eps * (q.sum(1) - q.max(1)[0]) / (q.shape[1] - 1) + (1 - eps) * q.max(1)[0]),
                     "The random action can be the best one too: ε/k for each of the k actions."),
+                   (lambda r, q, e, g, eps: r + g * (1 - e) * (eps * q.sum(1) + (1 - eps) * q.max(1)[0]), "It looks as if ε is not divided by the number of actions: it is ε/k for each."),
+                   (lambda r, q, e, g, eps: r + g * (1 - e) * (eps * q.mean(1) + q.max(1)[0]), "The probabilities do not sum to 1: the largest gets 1 - ε in addition."),
+                   (lambda r, q, e, g, eps: expected_sarsa(r, q, e, g, 1 - eps), "It looks as if ε and 1 - ε are exchanged."),
+                   (lambda r, q, e, g, eps: expected_sarsa(r, q, e, 1.0, eps), "It looks as if γ is left out."),
+                   (lambda r, q, e, g, eps: (1 - e) * expected_sarsa(r, q, 0 * e, g, eps), "An episode that has ended still brings its last reward."),
+                   (lambda r, q, e, g, eps: expected_sarsa(r, q, 1 - e, g, eps), "It looks as if `ended` is taken the wrong way around: 1.0 is where the episode has ended."),
                    (lambda r, q, e, g, eps: r + g * (1 - e) * q.mean(1), "That is the target of a policy that is always random.")])
 
 # %% ../../nbs/solutions/15_reinforcement.ipynb #1ca8d028
@@ -73,6 +79,15 @@ exercise("15.3", "n-step targets", n_step_targets, cases=_n_step_cases, outputs=
          mistakes=[(_wrong_n_step(power=1), "The value is discounted once too often: γ to the number of rewards before it."),
                    (_wrong_n_step(shift=-1), "The value belongs to the state behind the last reward that was counted."),
                    (_wrong_n_step(drop=True), "The episode has not ended: near the end, too, the last value counts."),
+                   (lambda r, v, g, n: n_step_targets(r, v, g, n + 1), "It looks as if one reward too many counts: there are n of them, r_t to r_(t+n-1)."),
+                   (lambda r, v, g, n: n_step_targets(r, v, g, n - 1) if n > 1 else v[:-1], "It looks as if one reward is missing: there are n of them, r_t to r_(t+n-1)."),
+                   (lambda r, v, g, n: n_step_targets(r, v, g, 1), "It looks as if n is not used: those are the targets of one step."),
+                   (lambda r, v, g, n: n_step_targets(r, 0 * v, g, n), "The value behind the last reward is missing."),
+                   (lambda r, v, g, n: n_step_targets(r, torch.cat([v[:-1], 0 * v[-1:]]), g, n) if n > 1 else n_step_targets(r, v, g, n), "The episode has not ended: near the end, too, the last value counts."),
+                   (lambda r, v, g, n: torch.stack([n_step_targets(r, v, g, n)[t] + (g ** n - g ** min(n, len(r) - t)) * v[min(t + n, len(r))] for t in range(len(r))]),
+                    "Near the end fewer than n rewards are left, and the value is discounted by γ to their number, not by γⁿ."),
+                   (lambda r, v, g, n: n_step_targets(r, v, g, n) - v[:-1], "Those are the errors; the targets still contain the value of the state itself."),
+                   (lambda r, v, g, n: n_step_targets(r, v, g, n) * g ** torch.arange(len(r)), "It looks as if the discount begins at the start of the episode; it begins anew at each t."),
                    (lambda r, v, g, n: torch.stack([sum(r[t:t + n]) + g ** min(n, len(r) - t) * v[min(t + n, len(r))] for t in range(len(r))]),
                     "The rewards are discounted too.")])
 
@@ -93,6 +108,13 @@ exercise("15.4", "potential-based shaping", shape, cases=_shape_cases, outputs=(
          mistakes=[(lambda r, p, q, e, g: r + g * q - p, "At an end the potential of the next state counts as 0."),
                    (lambda r, p, q, e, g: r + (1 - e) * (g * q - p), "At an end the potential of the state that was left is still subtracted."),
                    (lambda r, p, q, e, g: r + (1 - e) * q - p, "The potential of the next state is discounted by γ."),
+                   (lambda r, p, q, e, g: g * (1 - e) * q - p, "That is the shaping alone; add the reward."),
+                   (lambda r, p, q, e, g: r + g * (1 - e) * q, "The potential of the state that was left is not subtracted."),
+                   (lambda r, p, q, e, g: r + g * (1 - e) * q + p, "The potential of the state that was left is subtracted, not added."),
+                   (lambda r, p, q, e, g: r + g * ((1 - e) * q - p), "Only the potential of the next state is discounted."),
+                   (lambda r, p, q, e, g: r + g * p - (1 - e) * q, "The two potentials are exchanged: Φ(s') is added, Φ(s) subtracted."),
+                   (lambda r, p, q, e, g: (1 - e) * (r + g * q - p), "At an end the reward still counts, and so does the potential of the state that was left."),
+                   (lambda r, p, q, e, g: r + e * g * q - p, "It looks as if `ended` is taken the wrong way around: 1.0 is where the episode has ended."),
                    (lambda r, p, q, e, g: r + p - g * (1 - e) * q, "The sign is turned: a step to a higher potential is rewarded.")])
 
 # %% ../../nbs/solutions/15_reinforcement.ipynb #9a58ea65
@@ -109,7 +131,7 @@ def _weight_cases(rng):
             (torch.full((3, 300), -0.01), torch.full((3, 300), -1.0) - torch.arange(3.0)[:, None] / 500, torch.tensor([1.0, 2.0, 4.0]))]
 
 
-exercise("15.5", "the value of a policy from another one's episodes", off_policy_value, cases=_weight_cases, outputs=("the value",),
+exercise("15.5", "the value of a policy from another one's episodes", off_policy_value, cases=_weight_cases, outputs=("the estimate",),
          hints=["The weight of an episode is a product of ratios over its steps; its logarithm is a sum of differences.",
                 "Divide by the sum of the weights, not by the number of episodes.",
                 "exp of large numbers overflows: subtract the largest logarithm from all, which changes no ratio."],
@@ -118,4 +140,8 @@ exercise("15.5", "the value of a policy from another one's episodes", off_policy
                     "With long episodes this overflows: subtract the largest logarithm before the exponential."),
                    (lambda n, o, r: ((o - n).sum(1).softmax(0) * r).sum(), "The ratio is turned: new over old."),
                    (lambda n, o, r: ((n - o).mean(1).softmax(0) * r).sum(), "A product of ratios is a sum of logarithms, not their mean."),
+                   (lambda n, o, r: ((n - o).sum(1) - (n - o).sum(1).max()).exp() @ r / len(r), "Divide by the sum of the weights, not by the number of episodes."),
+                   (lambda n, o, r: ((n - o).sum(1) - (n - o).sum(1).max()).exp() @ r, "The division by the sum of the weights is missing."),
+                   (lambda n, o, r: n.sum(1).softmax(0) @ r, "The old policy has no say; the weight is new over old."),
+                   (lambda n, o, r: ((n - o).sum(1) @ r) / (n - o).sum(1).sum(), "It looks as if the logarithms are taken for the weights; take their exponentials."),
                    (lambda n, o, r: r.mean(), "The episodes are not weighted yet.")])
