@@ -102,7 +102,7 @@ def _corrected_inside(values, beta):
         means.append(mean)
     return torch.stack(means)
 
-
+# %% ../../nbs/solutions/05_optimizers.ipynb #8e427f7d
 exercise("05.3", "the running mean", running_mean, outputs=("the mean",),
          cases=lambda rng: [(torch.randn(t, generator=rng), beta) for t, beta in [(2, 0.5), (1, 0.98), (5, 0.9), (4, 0.0)]],
          hints=["Keep the mean in a variable that starts at 0.", "After t steps, divide by 1 - beta ** t, where the first step is t = 1.",

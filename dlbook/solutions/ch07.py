@@ -90,7 +90,7 @@ def _tables(rng):
         cases.append((torch.tensor(rows), torch.tensor(train, dtype=torch.bool)))
     return cases
 
-
+# %% ../../nbs/solutions/07_preparation.ipynb #57438473
 exercise("07.2", "gaps filled, with flags", filled_with_flags, cases=_tables, outputs=("the table",),
          hints=["torch.isnan gives the flags, as booleans.", "x[train] are the training rows. nanmean(0) leaves out the gaps, column by column.",
                 "torch.where(gaps, means, x) fills; torch.cat(..., 1) puts the flags beside."],

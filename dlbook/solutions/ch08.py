@@ -180,7 +180,7 @@ def _count(n_in, n_out, widths, blocks, norm=2, bias=0, shortcut="where needed",
             width = new
     return total + n_out * (width + head_bias)
 
-
+# %% ../../nbs/solutions/08_convolution.ipynb #a33da436
 exercise("08.5", "number of weights of a residual network", count_weights, outputs=("the number of weights",), solution=COUNTED,
          cases=lambda rng: [(1, 10, (4,), 1), (1, 10, (16, 32, 64), 1), (3, 5, (8, 16), 2), (2, 7, (6, 6, 12), 3), (3, 1000, (64, 128, 256, 512), 2)],
          hints=["Three parts: the stem is a convolution from n_in to widths[0] and a normalization; then the blocks; then a linear layer with bias.",

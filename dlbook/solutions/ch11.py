@@ -206,7 +206,7 @@ def _value_and_gradients(f, z, codebook):
     grads = torch.autograd.grad((out * to).sum(), (z, codebook), allow_unused=True)
     return out.detach(), *(torch.zeros_like(t) if g is None else g for g, t in zip(grads, (z, codebook)))
 
-
+# %% ../../nbs/solutions/11_autoencoders.ipynb #4c940b72
 exercise("11.6", "codes from a list, with a straight-through gradient", quantize, probe=_value_and_gradients,
          outputs=("the replaced codes", "the gradient for z", "the gradient for the codebook"),
          cases=lambda rng: [(torch.tensor([[0.9, 0.2]]), torch.tensor([[1.0, 0.0], [3.0, 3.0]])), (torch.zeros(1, 2), torch.tensor([[0.0, 1.5], [1.0, 1.0]]))] + [

@@ -116,7 +116,7 @@ def _steps(direction, sign=1):
         return torch.stack(path)
     return wrong
 
-
+# %% ../../nbs/solutions/12_gans.ipynb #29036990
 exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
          cases=lambda rng: [(_fields()[0], torch.tensor([1.0, 0.0]), 0.1, 3), (_fields()[1], torch.randn(4, generator=rng), 0.2, 5),
                             (_fields()[0], torch.randn(2, generator=rng), 0.3, 1)],

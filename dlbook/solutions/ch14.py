@@ -64,7 +64,7 @@ def _to_the_last_step(t, T, max_lr, cut_frac=0.1, ratio=32):
 
 def _swapped(t, T, max_lr, cut_frac=0.1, ratio=32): return slanted_triangular(T - 1 - t, T, max_lr, cut_frac, ratio)
 
-
+# %% ../../nbs/solutions/14_transfer.ipynb #6d167fe4
 exercise("14.2", "slanted triangular learning rates", slanted_triangular, outputs=("the rate",),
          cases=lambda rng: [(t, T, lr, 0.1, 32) for T, lr in ((20, 0.32), (100, 0.01)) for t in (0, 1, T // 10, T // 2, T - 1)] + [
              (1, 27, 0.1, 0.1, 32), (9, 27, 0.1, 0.1, 32), (3, 20, 0.4, 0.25, 8), (13, 20, 0.4, 0.25, 8)],
@@ -191,7 +191,7 @@ def _unit_length(features, y):
     weight = torch.nn.functional.normalize(nearest_mean_head(features, y)[0])
     return weight, torch.zeros(len(weight))
 
-
+# %% ../../nbs/solutions/14_transfer.ipynb #913aa82a
 exercise("14.5", "the nearest mean as a linear layer", nearest_mean_head, probe=_answers, outputs=("the class of each point",),
          cases=lambda rng: [(torch.tensor([[2.0], [4.0], [1.0]]), torch.tensor([0, 0, 1]), torch.tensor([[3.0], [1.5], [2.5], [-1.0]]))] + [
              _points(rng, torch.randn(n, d, generator=rng), torch.cat([torch.arange(c), torch.randint(c, (n - c,), generator=rng)])) for n, d, c in ((4, 2, 2), (12, 3, 4))],
