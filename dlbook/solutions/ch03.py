@@ -14,7 +14,7 @@ from ..kit.exercises import exercise
 from ..losses import cross_entropy
 
 # %% auto #0
-__all__ = ['cross_entropy_gradient', 'pinball_loss', 'sentence_loss', 'best_gap', 'generalized_cross_entropy']
+__all__ = ['cross_entropy_gradient', 'pinball_loss', 'generalized_cross_entropy', 'sentence_loss', 'best_gap']
 
 # %% ../../nbs/solutions/03_losses.ipynb #a99bb77c
 exercise("03.1", "the loss of a guess", math.log(10), tolerance=1e-3, outputs=("the loss",),
@@ -83,6 +83,33 @@ exercise("03.3", "the pinball loss", pinball_loss, outputs=("the loss",),
                    (lambda prediction, target, q: (target - prediction).abs().mean(), "It looks as if q is not used: that is the absolute error."),
                    (lambda prediction, target, q: (q * (target - prediction)).mean(), "It looks as if the second branch is missing: a loss must not become negative.")])
 
+# %% ../../nbs/solutions/03_losses.ipynb #1b498d54
+def generalized_cross_entropy(
+    scores,  # (n, C)
+    y,  # class numbers, (n,)
+    q,  # 0 < q <= 1
+):  # shape ()
+    "Mean of (1 - p**q) / q, where p is the probability of the right class (Zhang and Sabuncu, 2018)."
+    log_p = log_softmax(scores, 1)[torch.arange(len(y)), y]
+    return ((1 - torch.exp(q * log_p)) / q).mean()
+
+
+def _right(scores, y): return softmax(scores, 1)[torch.arange(len(y)), y]
+
+
+exercise("03.4", "generalized cross-entropy", generalized_cross_entropy, outputs=("the loss",),
+         cases=lambda rng: [(*case, q) for case, q in zip(_class_cases(rng), [0.7, 0.3, 1.0, 0.7])],
+         hints=["Take the probability of the right class out of the softmax first.",
+                "p to the power q is exp(q · log p), and log_softmax gives log p without overflow."],
+         mistakes=[(lambda scores, y, q: (1 - _right(scores, y) ** q).mean(), "It looks as if the division by q is missing."),
+                   (lambda scores, y, q: (1 - _right(scores, y) ** q).sum() / q, "It looks as if you sum; give the mean."),
+                   (lambda scores, y, q: (1 - _right(scores, y)).mean() / q, "It looks as if the power q is missing."),
+                   (lambda scores, y, q: ((1 - _right(scores, y)) ** q).mean() / q, "It looks as if 1 - p is taken to the power q; only p is."),
+                   (lambda scores, y, q: (1 - _right(scores, y).mean() ** q) / q, "It looks as if the probabilities are averaged first; take the mean of the losses."),
+                   (lambda scores, y, q: ((1 - softmax(scores, 1) ** q) / q).mean(), "It looks as if all classes count; take the probability of the right class only."),
+                   (lambda scores, y, q: (1 - (scores.exp() / scores.exp().sum(1, keepdim=True))[torch.arange(len(y)), y] ** q).mean() / q,
+                    "It looks as if the exponential of a large score overflows: start from log_softmax.")])
+
 # %% ../../nbs/solutions/03_losses.ipynb #63edb224
 def sentence_loss(
     scores,  # (n, t, C)
@@ -105,7 +132,7 @@ def _sentences(rng):
             for n, t, c, lengths in [(2, 3, 4, [1, 3]), (1, 2, 3, [2]), (2, 4, 4, [4, 2]), (3, 5, 5, [5, 1, 3])]]
 
 
-exercise("03.4", "the loss of sentences", sentence_loss, cases=_sentences, outputs=("the loss",),
+exercise("03.5", "the loss of sentences", sentence_loss, cases=_sentences, outputs=("the loss",),
          hints=["cross_entropy wants (n, C, t): swap two dimensions with transpose. A reshape would mix up the words.",
                 "Positions that do not count get the target -100.",
                 "torch.arange(t) < lengths[:, None] is True for the real positions."],
@@ -126,7 +153,7 @@ def best_gap(
     return math.log((1 - eps + eps / classes) / (eps / classes))
 
 
-exercise("03.5", "the best gap under label smoothing", best_gap, outputs=("the gap",),
+exercise("03.6", "the best gap under label smoothing", best_gap, outputs=("the gap",),
          cases=lambda rng: [(2, 0.5), (10, 0.1), (1000, 0.1), (5, 0.9)],
          hints=["The loss is proper: at the optimum the probabilities equal the target. What is the smoothed target of the right class, and of another one?",
                 "Softmax: the ratio of two probabilities is e to the gap of their scores."],
@@ -136,30 +163,3 @@ exercise("03.5", "the best gap under label smoothing", best_gap, outputs=("the g
                    (lambda classes, eps: -best_gap(classes, eps), "The sign is turned around: the score of the right class is the larger one."),
                    (lambda classes, eps: best_gap(classes, eps) / math.log(2), "It looks as if the logarithm has the base 2; softmax goes with the natural one."),
                    (lambda classes, eps: (1 - eps + eps / classes) / (eps / classes), "That is the ratio of the probabilities; the gap of the scores is its logarithm.")])
-
-# %% ../../nbs/solutions/03_losses.ipynb #1b498d54
-def generalized_cross_entropy(
-    scores,  # (n, C)
-    y,  # class numbers, (n,)
-    q,  # 0 < q <= 1
-):  # shape ()
-    "Mean of (1 - p**q) / q, where p is the probability of the right class (Zhang and Sabuncu, 2018)."
-    log_p = log_softmax(scores, 1)[torch.arange(len(y)), y]
-    return ((1 - torch.exp(q * log_p)) / q).mean()
-
-
-def _right(scores, y): return softmax(scores, 1)[torch.arange(len(y)), y]
-
-
-exercise("03.6", "generalized cross-entropy", generalized_cross_entropy, outputs=("the loss",),
-         cases=lambda rng: [(*case, q) for case, q in zip(_class_cases(rng), [0.7, 0.3, 1.0, 0.7])],
-         hints=["Take the probability of the right class out of the softmax first.",
-                "p to the power q is exp(q · log p), and log_softmax gives log p without overflow."],
-         mistakes=[(lambda scores, y, q: (1 - _right(scores, y) ** q).mean(), "It looks as if the division by q is missing."),
-                   (lambda scores, y, q: (1 - _right(scores, y) ** q).sum() / q, "It looks as if you sum; give the mean."),
-                   (lambda scores, y, q: (1 - _right(scores, y)).mean() / q, "It looks as if the power q is missing."),
-                   (lambda scores, y, q: ((1 - _right(scores, y)) ** q).mean() / q, "It looks as if 1 - p is taken to the power q; only p is."),
-                   (lambda scores, y, q: (1 - _right(scores, y).mean() ** q) / q, "It looks as if the probabilities are averaged first; take the mean of the losses."),
-                   (lambda scores, y, q: ((1 - softmax(scores, 1) ** q) / q).mean(), "It looks as if all classes count; take the probability of the right class only."),
-                   (lambda scores, y, q: (1 - (scores.exp() / scores.exp().sum(1, keepdim=True))[torch.arange(len(y)), y] ** q).mean() / q,
-                    "It looks as if the exponential of a large score overflows: start from log_softmax.")])

@@ -10,7 +10,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['batch_norm_step', 'fold_batch_norm', 'stratified_folds', 'when_to_stop', 'bias_and_variance']
+__all__ = ['bias_and_variance', 'batch_norm_step', 'stratified_folds', 'when_to_stop', 'fold_batch_norm']
 
 # %% ../../nbs/solutions/06_training.ipynb #5737366d
 exercise("06.1", "the bound of kaiming_uniform_", (6 / 400) ** 0.5, tolerance=1e-2, outputs=("the bound",),
@@ -22,6 +22,31 @@ exercise("06.1", "the bound of kaiming_uniform_", (6 / 400) ** 0.5, tolerance=1e
                    ((2 / 100) ** 0.5, "That is the standard deviation for the outputs; the default mode is fan_in, and a uniform distribution reaches √3 times as far."),
                    ((3 / 400) ** 0.5, "It looks as if the ReLU is forgotten: it halves the mean square, so the variance is 2 / n."),
                    (2 / 400, "That is the variance of the weights; from it follows the bound.")])
+
+# %% ../../nbs/solutions/06_training.ipynb #71ff393a
+def bias_and_variance(
+    predicted,  # predictions of models from S training sets, (S, T)
+    truth,  # (T,)
+):  # bias² and variance, means over the places
+    "The two parts of the mean squared distance from the truth."
+    middle = predicted.mean(0)
+    return (middle - truth).square().mean(), predicted.var(0, correction=0).mean()
+
+
+exercise("06.2", "bias² and variance", bias_and_variance, outputs=("bias²", "the variance"),
+         cases=lambda rng: [(torch.randn(s, t, generator=rng) + 1, torch.randn(t, generator=rng)) for s, t in [(2, 1), (3, 2), (5, 4), (4, 7)]],
+         hints=["First the mean prediction at each place: over the training sets, dimension 0.", "bias² is the squared distance of the mean prediction from the truth.",
+                "predicted.var(0, correction=0) divides by S."],
+         mistakes=[(lambda predicted, truth: ((predicted - truth).square().mean(), predicted.var(0, correction=0).mean()),
+                    "It looks as if bias² is the whole error; take the mean prediction first, then the distance."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(0).mean()),
+                    "It looks as if the variance divides by S - 1; then the two parts do not add up."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).mean() ** 2, predicted.var(0, correction=0).mean()),
+                    "It looks as if the bias is averaged before it is squared; biases of both signs then cancel."),
+                   (lambda predicted, truth: bias_and_variance(predicted, truth)[::-1], "The two are exchanged: first bias², then the variance."),
+                   (lambda predicted, truth: (bias_and_variance(predicted, truth)[0], predicted.std(0, correction=0).mean()), "It looks as if you give the standard deviation; give its square."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(correction=0)),
+                    "It looks as if the variance is taken over all numbers; take it over the training sets, at each place.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #97c0be01
 def batch_norm_step(
@@ -57,7 +82,7 @@ def _by_sample(x, running_mean, running_var):
     return (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt(), mean, var
 
 # %% ../../nbs/solutions/06_training.ipynb #75456dd2
-exercise("06.2", "a step of batch normalization", batch_norm_step,
+exercise("06.3", "a step of batch normalization", batch_norm_step,
          outputs=("the normalized batch", "the new running mean", "the new running variance"),
          cases=lambda rng: [(2 * torch.randn(n, c, generator=rng) + 1, torch.randn(c, generator=rng), torch.rand(c, generator=rng) + 0.5)
                             for n, c in [(3, 1), (2, 2), (8, 3), (5, 4)]] + [(torch.tensor([[1.0, 0.001], [1.0, 0.003], [1.0, 0.0]]), torch.zeros(2), torch.ones(2))],
@@ -71,49 +96,6 @@ exercise("06.2", "a step of batch normalization", batch_norm_step,
                    (_epsilon_outside, "It looks as if ε is added to the deviation; it is added to the variance, under the root."),
                    (_by_running, "It looks as if you normalize with the running values; in training it is those of the batch."),
                    (_by_sample, "It looks as if you normalize each sample; that is layer normalization.")])
-
-# %% ../../nbs/solutions/06_training.ipynb #3c35201f
-def fold_batch_norm(
-    weight,  # of the linear layer, (m, n)
-    bias,  # of the linear layer, (m,)
-    mean,  # running mean, (m,)
-    var,  # running variance, (m,)
-    gamma,  # weight of the normalization, (m,)
-    beta,  # bias of the normalization, (m,)
-):  # weight (m, n) and bias (m,)
-    "One linear layer that does what the linear layer and the batch normalization behind it do in evaluation."
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, scale * (bias - mean) + beta
-
-
-def _unscaled_mean(weight, bias, mean, var, gamma, beta):
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, scale * bias - mean + beta
-
-
-def _bias_kept(weight, bias, mean, var, gamma, beta):
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, bias - scale * mean + beta
-
-
-exercise("06.3", "batch normalization folded into a linear layer", fold_batch_norm, outputs=("the weight", "the bias"),
-         cases=lambda rng: [(torch.randn(m, n, generator=rng), *(torch.randn(m, generator=rng) for _ in range(2)), torch.rand(m, generator=rng) + 0.2,
-                             *(torch.randn(m, generator=rng) for _ in range(2))) for m, n in [(1, 1), (2, 3), (3, 3), (4, 2)]],
-         hints=["Write down what the two layers compute for an input x, and collect what x is multiplied by.",
-                "Each row of the weight is multiplied by gamma / sqrt(var + eps).", "The bias goes through the normalization too: subtract the mean, scale, add beta."],
-         mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
-                   (lambda weight, bias, mean, var, gamma, beta: (gamma / (var + 1e-5).sqrt() * weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
-                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
-                   (lambda weight, bias, mean, var, gamma, beta: (weight * (gamma / (var + 1e-5).sqrt()), fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
-                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
-                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, -mean, var, gamma, beta), "It looks as if the mean is added; it is subtracted."),
-                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, 0 * mean, var, gamma, beta), "It looks as if the mean is left out."),
-                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, 0 * bias, mean, var, gamma, beta), "It looks as if the bias of the linear layer is left out."),
-                   (_bias_kept, "It looks as if the bias of the linear layer is not scaled; it goes through the normalization too."),
-                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, mean, var ** 2, gamma, beta),
-                    "It looks as if you divide by the variance; divide by its root."),
-                   (lambda weight, bias, mean, var, gamma, beta: (weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
-                    "It looks as if the weight is left as it was; each row is scaled.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #8bdf74f5
 def stratified_folds(
@@ -210,27 +192,45 @@ exercise("06.5", "when early stopping stops", when_to_stop, outputs=("the number
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], int(losses.argmin())),
                     "It looks as if you look at epochs after the stop; they were never trained.")])
 
-# %% ../../nbs/solutions/06_training.ipynb #71ff393a
-def bias_and_variance(
-    predicted,  # predictions of models from S training sets, (S, T)
-    truth,  # (T,)
-):  # bias² and variance, means over the places
-    "The two parts of the mean squared distance from the truth."
-    middle = predicted.mean(0)
-    return (middle - truth).square().mean(), predicted.var(0, correction=0).mean()
+# %% ../../nbs/solutions/06_training.ipynb #3c35201f
+def fold_batch_norm(
+    weight,  # of the linear layer, (m, n)
+    bias,  # of the linear layer, (m,)
+    mean,  # running mean, (m,)
+    var,  # running variance, (m,)
+    gamma,  # weight of the normalization, (m,)
+    beta,  # bias of the normalization, (m,)
+):  # weight (m, n) and bias (m,)
+    "One linear layer that does what the linear layer and the batch normalization behind it do in evaluation."
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, scale * (bias - mean) + beta
 
 
-exercise("06.6", "bias² and variance", bias_and_variance, outputs=("bias²", "the variance"),
-         cases=lambda rng: [(torch.randn(s, t, generator=rng) + 1, torch.randn(t, generator=rng)) for s, t in [(2, 1), (3, 2), (5, 4), (4, 7)]],
-         hints=["First the mean prediction at each place: over the training sets, dimension 0.", "bias² is the squared distance of the mean prediction from the truth.",
-                "predicted.var(0, correction=0) divides by S."],
-         mistakes=[(lambda predicted, truth: ((predicted - truth).square().mean(), predicted.var(0, correction=0).mean()),
-                    "It looks as if bias² is the whole error; take the mean prediction first, then the distance."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(0).mean()),
-                    "It looks as if the variance divides by S - 1; then the two parts do not add up."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).mean() ** 2, predicted.var(0, correction=0).mean()),
-                    "It looks as if the bias is averaged before it is squared; biases of both signs then cancel."),
-                   (lambda predicted, truth: bias_and_variance(predicted, truth)[::-1], "The two are exchanged: first bias², then the variance."),
-                   (lambda predicted, truth: (bias_and_variance(predicted, truth)[0], predicted.std(0, correction=0).mean()), "It looks as if you give the standard deviation; give its square."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(correction=0)),
-                    "It looks as if the variance is taken over all numbers; take it over the training sets, at each place.")])
+def _unscaled_mean(weight, bias, mean, var, gamma, beta):
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, scale * bias - mean + beta
+
+
+def _bias_kept(weight, bias, mean, var, gamma, beta):
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, bias - scale * mean + beta
+
+
+exercise("06.6", "batch normalization folded into a linear layer", fold_batch_norm, outputs=("the weight", "the bias"),
+         cases=lambda rng: [(torch.randn(m, n, generator=rng), *(torch.randn(m, generator=rng) for _ in range(2)), torch.rand(m, generator=rng) + 0.2,
+                             *(torch.randn(m, generator=rng) for _ in range(2))) for m, n in [(1, 1), (2, 3), (3, 3), (4, 2)]],
+         hints=["Write down what the two layers compute for an input x, and collect what x is multiplied by.",
+                "Each row of the weight is multiplied by gamma / sqrt(var + eps).", "The bias goes through the normalization too: subtract the mean, scale, add beta."],
+         mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
+                   (lambda weight, bias, mean, var, gamma, beta: (gamma / (var + 1e-5).sqrt() * weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: (weight * (gamma / (var + 1e-5).sqrt()), fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, -mean, var, gamma, beta), "It looks as if the mean is added; it is subtracted."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, 0 * mean, var, gamma, beta), "It looks as if the mean is left out."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, 0 * bias, mean, var, gamma, beta), "It looks as if the bias of the linear layer is left out."),
+                   (_bias_kept, "It looks as if the bias of the linear layer is not scaled; it goes through the normalization too."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, mean, var ** 2, gamma, beta),
+                    "It looks as if you divide by the variance; divide by its root."),
+                   (lambda weight, bias, mean, var, gamma, beta: (weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "It looks as if the weight is left as it was; each row is scaled.")])

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['precision_recall_f1', 'filled_with_flags', 'group_folds', 'pr_auc', 'cheapest_threshold', 'mixup']
+__all__ = ['precision_recall_f1', 'filled_with_flags', 'mixup', 'group_folds', 'pr_auc', 'cheapest_threshold']
 
 # %% ../../nbs/solutions/07_preparation.ipynb #faf407fc
 def precision_recall_f1(
@@ -106,6 +106,50 @@ exercise("07.2", "gaps filled, with flags", filled_with_flags, cases=_tables, ou
                    (_whole_mean, "It looks as if one mean fills all columns; each column has its own."),
                    (_medians, "It looks as if the gaps are filled with the median; here the mean is asked for.")])
 
+# %% ../../nbs/solutions/07_preparation.ipynb #42f95d59
+def mixup(
+    x,  # inputs, (n, d)
+    y,  # labels, (n,), int64
+    classes,  # how many classes there are
+    other,  # row to mix with, (n,), int64
+    lam,  # share of the row itself, (n,)
+):  # (n, d) and (n, classes)
+    "Inputs and one-hot labels, mixed (Zhang and others 2018)."
+    target, share = F.one_hot(y, classes).to(x.dtype), lam[:, None]
+    return share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
+
+
+def _only_inputs(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], F.one_hot(y, classes).to(x.dtype)
+
+
+def _overwritten(x, y, classes, other, lam):
+    target, rows = torch.zeros(len(x), classes), torch.arange(len(x))
+    target[rows, y] = lam
+    target[rows, y[other]] = 1 - lam
+    return mixup(x, y, classes, other, lam)[0], target
+
+
+def _exchanged(x, y, classes, other, lam): return mixup(x, y, classes, other, 1 - lam)
+
+
+def _one_share(x, y, classes, other, lam): return mixup(x, y, classes, other, lam[:1].expand(len(x)))
+
+
+def _other_labels(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], mixup(x, y, classes, other, 1 - lam)[1]
+
+
+exercise("07.3", "mixup", mixup, outputs=("the mixed inputs", "the mixed labels"),
+         cases=lambda rng: [(torch.randn(n, d, generator=rng), torch.randint(0, c, (n,), generator=rng), c, (torch.arange(n) + 1) % n, torch.rand(n, generator=rng))
+                            for n, d, c in [(2, 1, 2), (3, 2, 4), (5, 3, 3), (1, 2, 2)]],
+         hints=["lam[:, None] has the shape (n, 1), and so multiplies whole rows.", "x[other] are the rows to mix with.", "Make the labels one-hot, and mix them in the same way."],
+         mistakes=[(_only_inputs, "It looks as if the labels are not mixed."),
+                   (_exchanged, "It looks as if the shares are exchanged: lam belongs to the row itself."),
+                   (_overwritten, "It looks as if the second share overwrites the first where both rows have one class; there they add up to 1."),
+                   (lambda x, y, classes, other, lam: (mixup(x, y, classes, other, lam)[0], lam * y + (1 - lam) * y[other]),
+                    "It looks as if the class numbers are mixed; make them one-hot first."),
+                   (_one_share, "It looks as if all rows get the same share; each has its own."),
+                   (_other_labels, "It looks as if the labels are mixed the other way around than the inputs.")])
+
 # %% ../../nbs/solutions/07_preparation.ipynb #a8030b83
 def group_folds(
     groups,  # group of each row, (n,), int64
@@ -115,7 +159,7 @@ def group_folds(
     return groups.unique(return_inverse=True)[1] % k
 
 
-exercise("07.3", "folds by group", group_folds, outputs=("the fold",),
+exercise("07.4", "folds by group", group_folds, outputs=("the fold",),
          cases=lambda rng: [(torch.tensor(g), k) for g, k in [([5, 5, 9], 2), ([3, 1, 3, 2], 2), ([10, 20, 30, 40, 10], 3), ([7, 7], 3), ([4, 8, 6, 2, 0], 1)]],
          hints=["Which number has each group among the different groups, in increasing order?", "groups.unique(return_inverse=True) gives that number for each row.",
                 "Its remainder after division by k goes 0, 1, ..., k - 1, 0, 1, ..."],
@@ -156,7 +200,7 @@ def _mean_of_all(p, y): return (y[p.argsort(descending=True)].cumsum(0) / torch.
 def _roc(p, y): return (p[y == 1][:, None] > p[y == 0]).float().mean() if (y == 0).any() else torch.tensor(1.0)
 
 
-exercise("07.4", "PR-AUC", pr_auc, outputs=("the area",),
+exercise("07.5", "PR-AUC", pr_auc, outputs=("the area",),
          cases=lambda rng: [(torch.tensor([0.9, 0.1, 0.5]), torch.tensor([0, 0, 1])), (torch.tensor([0.2, 0.8]), torch.tensor([1, 1])),
                             (torch.randperm(8, generator=rng) / 8, torch.tensor([1, 0, 0, 1, 0, 0, 0, 1])), (torch.tensor([0.3, 0.7, 0.1, 0.6]), torch.tensor([0, 1, 0, 1]))],
          hints=["Sort the labels by falling score: p.argsort(descending=True).", "After k rows the true positives are y.cumsum(0), and the reported rows are k.",
@@ -199,7 +243,7 @@ def _strict(p, y, cost_fp, cost_fn):
     return candidates[(cost_fp * (said & (y == 0)).sum(1) + cost_fn * (~said & (y == 1)).sum(1)).argmin()]
 
 
-exercise("07.5", "the cheapest threshold", cheapest_threshold, outputs=("the threshold",),
+exercise("07.6", "the cheapest threshold", cheapest_threshold, outputs=("the threshold",),
          cases=lambda rng: [(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 1, 0, 1]), 1.0, 1.0), (torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]), 1.0, 5.0),
                             (torch.tensor([0.3, 0.9]), torch.tensor([1, 0]), 2.0, 1.0), (torch.tensor([0.2, 0.6, 0.7]), torch.tensor([1, 0, 1]), 1.0, 1.0),
                             ((torch.randperm(20, generator=rng) + 1) / 21, torch.tensor([0, 1, 0, 0] * 5), 1.0, 3.0),
@@ -214,47 +258,3 @@ exercise("07.5", "the cheapest threshold", cheapest_threshold, outputs=("the thr
                    (lambda p, y, cost_fp, cost_fn: p.sort(descending=True).values.tolist().index(cheapest_threshold(p, y, cost_fp, cost_fn)),
                     "It looks as if you return the place of the threshold among the sorted values; return its value."),
                    (lambda p, y, cost_fp, cost_fn: torch.tensor(cost_fp / (cost_fp + cost_fn)), "That is the threshold for true probabilities; here you search among the values of p.")])
-
-# %% ../../nbs/solutions/07_preparation.ipynb #42f95d59
-def mixup(
-    x,  # inputs, (n, d)
-    y,  # labels, (n,), int64
-    classes,  # how many classes there are
-    other,  # row to mix with, (n,), int64
-    lam,  # share of the row itself, (n,)
-):  # (n, d) and (n, classes)
-    "Inputs and one-hot labels, mixed (Zhang and others 2018)."
-    target, share = F.one_hot(y, classes).to(x.dtype), lam[:, None]
-    return share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
-
-
-def _only_inputs(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], F.one_hot(y, classes).to(x.dtype)
-
-
-def _overwritten(x, y, classes, other, lam):
-    target, rows = torch.zeros(len(x), classes), torch.arange(len(x))
-    target[rows, y] = lam
-    target[rows, y[other]] = 1 - lam
-    return mixup(x, y, classes, other, lam)[0], target
-
-
-def _exchanged(x, y, classes, other, lam): return mixup(x, y, classes, other, 1 - lam)
-
-
-def _one_share(x, y, classes, other, lam): return mixup(x, y, classes, other, lam[:1].expand(len(x)))
-
-
-def _other_labels(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], mixup(x, y, classes, other, 1 - lam)[1]
-
-
-exercise("07.6", "mixup", mixup, outputs=("the mixed inputs", "the mixed labels"),
-         cases=lambda rng: [(torch.randn(n, d, generator=rng), torch.randint(0, c, (n,), generator=rng), c, (torch.arange(n) + 1) % n, torch.rand(n, generator=rng))
-                            for n, d, c in [(2, 1, 2), (3, 2, 4), (5, 3, 3), (1, 2, 2)]],
-         hints=["lam[:, None] has the shape (n, 1), and so multiplies whole rows.", "x[other] are the rows to mix with.", "Make the labels one-hot, and mix them in the same way."],
-         mistakes=[(_only_inputs, "It looks as if the labels are not mixed."),
-                   (_exchanged, "It looks as if the shares are exchanged: lam belongs to the row itself."),
-                   (_overwritten, "It looks as if the second share overwrites the first where both rows have one class; there they add up to 1."),
-                   (lambda x, y, classes, other, lam: (mixup(x, y, classes, other, lam)[0], lam * y + (1 - lam) * y[other]),
-                    "It looks as if the class numbers are mixed; make them one-hot first."),
-                   (_one_share, "It looks as if all rows get the same share; each has its own."),
-                   (_other_labels, "It looks as if the labels are mixed the other way around than the inputs.")])

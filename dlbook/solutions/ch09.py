@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['last_outputs', 'linear_bptt', 'peephole_step', 'bits_per_character']
+__all__ = ['last_outputs', 'bits_per_character', 'peephole_step', 'linear_bptt']
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #d1f0e909
 exercise("09.1", "numbers in an LSTM", 4 * 128 * (64 + 128 + 2), outputs=("the count",),
@@ -47,49 +47,37 @@ exercise("09.2", "the last true output of each sequence", last_outputs, outputs=
                    (lambda out, lengths: torch.stack([out[:k, b].sum(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you add up the steps; take the last one."),
                    (lambda out, lengths: out[0], "It looks as if you take the first step.")])
 
-# %% ../../nbs/solutions/09_recurrence.ipynb #12a70d54
-def linear_bptt(
-    a,  # the weight, a scalar
-    x,  # inputs, (T,)
-):  # h_T, and its derivative by a
-    "The last state of h = a h + x and its derivative, backward through time."
-    h = [torch.zeros_like(x[0])]
-    for x_t in x: h.append(a * h[-1] + x_t)
-    delta, grad = 1.0, 0.0
-    for before in reversed(h[:-1]):
-        grad = grad + delta * before
-        delta = delta * a
-    return h[-1], grad
+# %% ../../nbs/solutions/09_recurrence.ipynb #72adf981
+def _losses(logits, targets): return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)
 
 
-def _last_copy_only(a, x):
-    h = [torch.zeros_like(x[0])]
-    for x_t in x: h.append(a * h[-1] + x_t)
-    return h[-1], h[-2]
+def _true(targets, lengths): return torch.arange(targets.shape[1]) < lengths[:, None]
 
 
-def _state_after(a, x):
-    h, grad = torch.zeros_like(x[0]), 0.0
-    for x_t in x: h, grad = a * h + x_t, a * grad + a * h + x_t
-    return h, grad
+def bits_per_character(
+    logits,  # scores, (B, T, V)
+    targets,  # what came, int64, (B, T)
+    lengths,  # true lengths, int64, (B,)
+):  # a scalar
+    "Mean of -log2 p over all true characters."
+    bits = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)  # (B, T)
+    return bits[torch.arange(targets.shape[1]) < lengths[:, None]].mean()
 
 
-def _undamped(a, x):
-    h, grad = torch.zeros_like(x[0]), torch.zeros_like(x[0])
-    for x_t in x: h, grad = a * h + x_t, grad + h
-    return h, grad
-
-# %% ../../nbs/solutions/09_recurrence.ipynb #9d15e084
-exercise("09.3", "backpropagation through time with numbers", linear_bptt, outputs=("the last state", "the derivative"),
-         cases=lambda rng: [(torch.tensor(a).double(), torch.randn(T, generator=rng).double()) for a, T in [(0.5, 1), (2.0, 2), (-0.5, 3), (0.9, 6), (1.1, 12)]],
-         hints=["Write out h_3 = a (a x_1 + x_2) + x_3 and differentiate by a. Each copy of a gives a term.",
-                "Going backward: delta is 1 at the end and is multiplied by a at each step; each step adds delta times the state before it."],
-         mistakes=[(_last_copy_only, "It looks as if you differentiate the last copy of a only; each step has one, and their gradients add up."),
-                   (_state_after, "It looks as if each step's delta multiplies the state after the step; it is the state before it, h_(t-1)."),
-                   (_undamped, "It looks as if delta stays 1; on the way back it is multiplied by a at each step."),
-                   (lambda a, x: linear_bptt(a, x)[::-1], "The two are exchanged: first the state, then the derivative."),
-                   (lambda a, x: linear_bptt(a, x.flip(0)), "It looks as if the inputs are read backward."),
-                   (lambda a, x: (linear_bptt(a, x)[0], linear_bptt(a, x)[0]), "It looks as if you give the state twice.")])
+exercise("09.3", "bits a character without the filling", bits_per_character, outputs=("the mean",),
+         cases=lambda rng: [(torch.randn(B, T, V, generator=rng), torch.randint(V, (B, T), generator=rng), torch.tensor(k)) for B, T, V, k in
+                            [(1, 1, 2, [1]), (1, 3, 2, [2]), (2, 4, 3, [4, 1]), (3, 5, 4, [2, 5, 1])]],
+         hints=["Compute the loss of each character first, (B, T), then select.", "torch.arange(T) < lengths[:, None] is True at the true places.",
+                "Logarithms to the base 2 are natural ones divided by math.log(2)."],
+         mistakes=[(lambda z, y, k: _losses(z, y).mean(), "It looks as if the filling is counted too."),
+                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2), "It looks as if it is in nats; divide by the logarithm of 2."),
+                   (lambda z, y, k: torch.stack([row[:n].mean() for row, n in zip(_losses(z, y), k)]).mean(), "It looks as if you average over sequences; each character counts the same."),
+                   (lambda z, y, k: -bits_per_character(z, y, k), "The sign is turned around: log p is negative, and -log p is asked for."),
+                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2) ** 2, "It looks as if you multiply by the logarithm of 2; divide by it."),
+                   (lambda z, y, k: 2 ** bits_per_character(z, y, k), "That is the perplexity; the number of bits is its logarithm."),
+                   (lambda z, y, k: F.cross_entropy(z, y) / math.log(2), "cross_entropy wants the classes in dimension 1: logits.transpose(1, 2)."),
+                   (lambda z, y, k: _losses(z, y)[_true(y, k)].sum(), "It looks as if you give the sum; divide by the number of true characters."),
+                   (lambda z, y, k: (_losses(z, y) * _true(y, k)).mean(), "It looks as if you divide by all places, the filling included.")])
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #bb20130a
 def _peep(x, h, c, W_hh, peep, new=True, gate=lambda z: z.sigmoid(), order=(0, 1, 2), after_tanh=True, blocks="ifgo", candidate=torch.tanh):
@@ -129,34 +117,46 @@ exercise("09.4", "a step with peepholes", peephole_step, outputs=("the new h", "
                    (lambda x, h, c, W, p: (x + h @ W, c), "It looks as if W_hh is not transposed: it has a row for each sum."),
                    (lambda x, h, c, W, p: _peep(x, c, c, W, p), "It looks as if W_hh multiplies the cell state; it multiplies h.")])
 
-# %% ../../nbs/solutions/09_recurrence.ipynb #72adf981
-def _losses(logits, targets): return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)
+# %% ../../nbs/solutions/09_recurrence.ipynb #12a70d54
+def linear_bptt(
+    a,  # the weight, a scalar
+    x,  # inputs, (T,)
+):  # h_T, and its derivative by a
+    "The last state of h = a h + x and its derivative, backward through time."
+    h = [torch.zeros_like(x[0])]
+    for x_t in x: h.append(a * h[-1] + x_t)
+    delta, grad = 1.0, 0.0
+    for before in reversed(h[:-1]):
+        grad = grad + delta * before
+        delta = delta * a
+    return h[-1], grad
 
 
-def _true(targets, lengths): return torch.arange(targets.shape[1]) < lengths[:, None]
+def _last_copy_only(a, x):
+    h = [torch.zeros_like(x[0])]
+    for x_t in x: h.append(a * h[-1] + x_t)
+    return h[-1], h[-2]
 
 
-def bits_per_character(
-    logits,  # scores, (B, T, V)
-    targets,  # what came, int64, (B, T)
-    lengths,  # true lengths, int64, (B,)
-):  # a scalar
-    "Mean of -log2 p over all true characters."
-    bits = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)  # (B, T)
-    return bits[torch.arange(targets.shape[1]) < lengths[:, None]].mean()
+def _state_after(a, x):
+    h, grad = torch.zeros_like(x[0]), 0.0
+    for x_t in x: h, grad = a * h + x_t, a * grad + a * h + x_t
+    return h, grad
 
 
-exercise("09.5", "bits a character without the filling", bits_per_character, outputs=("the mean",),
-         cases=lambda rng: [(torch.randn(B, T, V, generator=rng), torch.randint(V, (B, T), generator=rng), torch.tensor(k)) for B, T, V, k in
-                            [(1, 1, 2, [1]), (1, 3, 2, [2]), (2, 4, 3, [4, 1]), (3, 5, 4, [2, 5, 1])]],
-         hints=["Compute the loss of each character first, (B, T), then select.", "torch.arange(T) < lengths[:, None] is True at the true places.",
-                "Logarithms to the base 2 are natural ones divided by math.log(2)."],
-         mistakes=[(lambda z, y, k: _losses(z, y).mean(), "It looks as if the filling is counted too."),
-                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2), "It looks as if it is in nats; divide by the logarithm of 2."),
-                   (lambda z, y, k: torch.stack([row[:n].mean() for row, n in zip(_losses(z, y), k)]).mean(), "It looks as if you average over sequences; each character counts the same."),
-                   (lambda z, y, k: -bits_per_character(z, y, k), "The sign is turned around: log p is negative, and -log p is asked for."),
-                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2) ** 2, "It looks as if you multiply by the logarithm of 2; divide by it."),
-                   (lambda z, y, k: 2 ** bits_per_character(z, y, k), "That is the perplexity; the number of bits is its logarithm."),
-                   (lambda z, y, k: F.cross_entropy(z, y) / math.log(2), "cross_entropy wants the classes in dimension 1: logits.transpose(1, 2)."),
-                   (lambda z, y, k: _losses(z, y)[_true(y, k)].sum(), "It looks as if you give the sum; divide by the number of true characters."),
-                   (lambda z, y, k: (_losses(z, y) * _true(y, k)).mean(), "It looks as if you divide by all places, the filling included.")])
+def _undamped(a, x):
+    h, grad = torch.zeros_like(x[0]), torch.zeros_like(x[0])
+    for x_t in x: h, grad = a * h + x_t, grad + h
+    return h, grad
+
+# %% ../../nbs/solutions/09_recurrence.ipynb #9d15e084
+exercise("09.5", "backpropagation through time with numbers", linear_bptt, outputs=("the last state", "the derivative"),
+         cases=lambda rng: [(torch.tensor(a).double(), torch.randn(T, generator=rng).double()) for a, T in [(0.5, 1), (2.0, 2), (-0.5, 3), (0.9, 6), (1.1, 12)]],
+         hints=["Write out h_3 = a (a x_1 + x_2) + x_3 and differentiate by a. Each copy of a gives a term.",
+                "Going backward: delta is 1 at the end and is multiplied by a at each step; each step adds delta times the state before it."],
+         mistakes=[(_last_copy_only, "It looks as if you differentiate the last copy of a only; each step has one, and their gradients add up."),
+                   (_state_after, "It looks as if each step's delta multiplies the state after the step; it is the state before it, h_(t-1)."),
+                   (_undamped, "It looks as if delta stays 1; on the way back it is multiplied by a at each step."),
+                   (lambda a, x: linear_bptt(a, x)[::-1], "The two are exchanged: first the state, then the derivative."),
+                   (lambda a, x: linear_bptt(a, x.flip(0)), "It looks as if the inputs are read backward."),
+                   (lambda a, x: (linear_bptt(a, x)[0], linear_bptt(a, x)[0]), "It looks as if you give the state twice.")])

@@ -12,7 +12,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['causal_padding_mask', 'several_heads', 'cached_step', 'next_tile']
+__all__ = ['causal_padding_mask', 'cached_step', 'several_heads', 'next_tile']
 
 # %% ../../nbs/solutions/10_attention.ipynb #985fb042
 exercise("10.1", "attention by hand", 5.0, tolerance=1e-3, outputs=("the result",),
@@ -56,48 +56,6 @@ exercise("10.2", "a causal mask with padding", causal_padding_mask, outputs=("th
                    (_mask_of(lambda i, j, length: (j <= i) & (i < length)), "It looks as if the padded queries are masked; it is the padded keys that nobody may look at."),
                    (_mask_of(lambda i, j, length: (j <= i) & (j <= length)), "It looks as if one padding token may be seen: a text of length 2 has the keys 0 and 1.")])
 
-# %% ../../nbs/solutions/10_attention.ipynb #d90ff716
-def several_heads(
-    x,  # tokens, (B, n, d)
-    w_q,  # (d, d)
-    w_k,  # (d, d)
-    w_v,  # (d, d)
-    w_o,  # (d, d)
-    h,  # number of heads
-):  # (B, n, d)
-    "Self-attention with h heads."
-    q, k, v = (torch.stack((x @ w).chunk(h, -1), 1) for w in (w_q, w_k, w_v))  # (B, h, n, d / h)
-    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
-    return torch.cat((weights @ v).unbind(1), -1) @ w_o
-
-
-def _heads_with(cut=lambda t, h: torch.stack(t.chunk(h, -1), 1), scale=lambda d, h: math.sqrt(d / h), dim=-1, mix=True, one=False, flat=False):
-    def heads(x, w_q, w_k, w_v, w_o, h):
-        q, k, v = (cut(x @ w, 1 if one else h) for w in (w_q, w_k, w_v))
-        if flat: return ((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).reshape(x.shape) @ w_o
-        found = torch.cat(((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).unbind(1), -1)
-        return found @ w_o if mix else found
-    return heads
-
-
-exercise("10.3", "several heads", several_heads, outputs=("the result",),
-         cases=lambda rng: [(torch.randn(b, n, d, generator=rng), *(torch.randn(d, d, generator=rng) for _ in range(4)), h)
-                            for b, n, d, h in [(1, 2, 2, 1), (1, 3, 4, 2), (2, 3, 6, 3), (2, 4, 8, 2)]],
-         hints=["First x @ w_q, x @ w_k and x @ w_v; then cut the last dimension into h heads.",
-                "(x @ w).chunk(h, -1) gives the heads; torch.stack(..., 1) makes them a dimension of their own, (B, h, n, d / h).",
-                "Scores are q @ k.transpose(-2, -1) / sqrt(d / h), the softmax is over the last dimension. Then the heads side by side again, times w_o."],
-         mistakes=[(_heads_with(scale=lambda d, h: math.sqrt(d)), "It looks as if you divide by the root of d; each head has vectors of length d / h."),
-                   (_heads_with(scale=lambda d, h: 1.0), "It looks as if the scores are not divided by the root of d / h."),
-                   (_heads_with(scale=lambda d, h: d / h), "It looks as if you divide by d / h; divide by its root."),
-                   (_heads_with(dim=-2), "It looks as if the softmax runs over the queries; each query's weights sum to 1 over the keys."),
-                   (_heads_with(mix=False), "It looks as if the output matrix is missing."),
-                   (_heads_with(one=True, scale=lambda d, h: math.sqrt(d)), "It looks as if there is one head; cut queries, keys and values into h of them."),
-                   (_heads_with(cut=lambda t, h: t.view(*t.shape[:2], -1, h).permute(0, 3, 1, 2)), "It looks as if head 0 has every h-th column; it has the first d / h."),
-                   (_heads_with(flat=True), "It looks as if the heads are not moved back behind the steps before the reshape: transpose(1, 2) first."),
-                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_q.T, w_k.T, w_v.T, w_o.T, h), "It looks as if the matrices are applied transposed; here it is x @ w."),
-                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_k, w_q, w_v, w_o, h), "It looks as if queries and keys are exchanged."),
-                   (_heads_with(cut=lambda t, h: t.view(len(t), h, -1, t.shape[-1] // h)), "It looks as if view(B, h, n, d / h) cuts the steps; make it (B, n, h, d / h), then transpose.")])
-
 # %% ../../nbs/solutions/10_attention.ipynb #34af98de
 def cached_step(
     q,  # query of the new token, (B, h, 1, e)
@@ -126,7 +84,7 @@ def _first_only(q, k, v, keys, values):
     return torch.nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True), keys, values
 
 
-exercise("10.4", "a step with a cache", cached_step, outputs=("what is found", "the new keys", "the new values"),
+exercise("10.3", "a step with a cache", cached_step, outputs=("what is found", "the new keys", "the new values"),
          cases=lambda rng: [tuple(torch.randn(b, h, n, e, generator=rng) for n in (1, 1, 1, t, t)) for b, h, t, e in [(1, 1, 1, 2), (1, 2, 3, 2), (2, 2, 0, 3), (2, 1, 5, 4)]],
          hints=["The new token may look at itself too: append first.", "torch.cat([keys, k], 2) gives the new keys.",
                 "Then it is plain attention of one query, with the root of e. A causal mask is not needed."],
@@ -139,6 +97,48 @@ exercise("10.4", "a step with a cache", cached_step, outputs=("what is found", "
                    (lambda q, k, v, keys, values: cached_step(q, v, k, keys, values), "It looks as if the new key and the new value are exchanged."),
                    (lambda q, k, v, keys, values: (cached_step(q, k, v, keys, values)[0], torch.cat([values, v], 2), torch.cat([keys, k], 2)), "The last two are exchanged: first the keys, then the values."),
                    (lambda q, k, v, keys, values: (cached_step(q, k, v, keys, values)[0], keys, values), "It looks as if the old keys and values are given back; the next step needs the new ones too.")])
+
+# %% ../../nbs/solutions/10_attention.ipynb #d90ff716
+def several_heads(
+    x,  # tokens, (B, n, d)
+    w_q,  # (d, d)
+    w_k,  # (d, d)
+    w_v,  # (d, d)
+    w_o,  # (d, d)
+    h,  # number of heads
+):  # (B, n, d)
+    "Self-attention with h heads."
+    q, k, v = (torch.stack((x @ w).chunk(h, -1), 1) for w in (w_q, w_k, w_v))  # (B, h, n, d / h)
+    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
+    return torch.cat((weights @ v).unbind(1), -1) @ w_o
+
+
+def _heads_with(cut=lambda t, h: torch.stack(t.chunk(h, -1), 1), scale=lambda d, h: math.sqrt(d / h), dim=-1, mix=True, one=False, flat=False):
+    def heads(x, w_q, w_k, w_v, w_o, h):
+        q, k, v = (cut(x @ w, 1 if one else h) for w in (w_q, w_k, w_v))
+        if flat: return ((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).reshape(x.shape) @ w_o
+        found = torch.cat(((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).unbind(1), -1)
+        return found @ w_o if mix else found
+    return heads
+
+
+exercise("10.4", "several heads", several_heads, outputs=("the result",),
+         cases=lambda rng: [(torch.randn(b, n, d, generator=rng), *(torch.randn(d, d, generator=rng) for _ in range(4)), h)
+                            for b, n, d, h in [(1, 2, 2, 1), (1, 3, 4, 2), (2, 3, 6, 3), (2, 4, 8, 2)]],
+         hints=["First x @ w_q, x @ w_k and x @ w_v; then cut the last dimension into h heads.",
+                "(x @ w).chunk(h, -1) gives the heads; torch.stack(..., 1) makes them a dimension of their own, (B, h, n, d / h).",
+                "Scores are q @ k.transpose(-2, -1) / sqrt(d / h), the softmax is over the last dimension. Then the heads side by side again, times w_o."],
+         mistakes=[(_heads_with(scale=lambda d, h: math.sqrt(d)), "It looks as if you divide by the root of d; each head has vectors of length d / h."),
+                   (_heads_with(scale=lambda d, h: 1.0), "It looks as if the scores are not divided by the root of d / h."),
+                   (_heads_with(scale=lambda d, h: d / h), "It looks as if you divide by d / h; divide by its root."),
+                   (_heads_with(dim=-2), "It looks as if the softmax runs over the queries; each query's weights sum to 1 over the keys."),
+                   (_heads_with(mix=False), "It looks as if the output matrix is missing."),
+                   (_heads_with(one=True, scale=lambda d, h: math.sqrt(d)), "It looks as if there is one head; cut queries, keys and values into h of them."),
+                   (_heads_with(cut=lambda t, h: t.view(*t.shape[:2], -1, h).permute(0, 3, 1, 2)), "It looks as if head 0 has every h-th column; it has the first d / h."),
+                   (_heads_with(flat=True), "It looks as if the heads are not moved back behind the steps before the reshape: transpose(1, 2) first."),
+                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_q.T, w_k.T, w_v.T, w_o.T, h), "It looks as if the matrices are applied transposed; here it is x @ w."),
+                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_k, w_q, w_v, w_o, h), "It looks as if queries and keys are exchanged."),
+                   (_heads_with(cut=lambda t, h: t.view(len(t), h, -1, t.shape[-1] // h)), "It looks as if view(B, h, n, d / h) cuts the steps; make it (B, n, h, d / h), then transpose.")])
 
 # %% ../../nbs/solutions/10_attention.ipynb #f684aaa6
 def next_tile(

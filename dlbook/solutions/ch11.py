@@ -12,7 +12,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['kl_normals', 'sparsity_penalty', 'alarm_threshold', 'slerp', 'quantize']
+__all__ = ['kl_normals', 'sparsity_penalty', 'slerp', 'alarm_threshold', 'quantize']
 
 # %% ../../nbs/solutions/11_autoencoders.ipynb #6f9241ae
 exercise("11.1", "the rate of an ideal code", 10.5 / 64, tolerance=1e-3, outputs=("the rate",),
@@ -100,37 +100,6 @@ exercise("11.3", "a penalty for codes that are not sparse", sparsity_penalty, ou
                    (lambda codes, rho: sparsity_penalty(codes.mean(1, keepdim=True).mean(0, keepdim=True), rho), "It looks as if one mean is taken of all codes; each column has its own."),
                    (lambda codes, rho: sparsity_penalty(codes, rho) / codes.shape[1], "It looks as if you take the mean over the columns; take the sum.")])
 
-# %% ../../nbs/solutions/11_autoencoders.ipynb #6fd09aa9
-def alarm_threshold(
-    scores,  # of normal validation samples, (n,)
-    rate,  # share of them that may lie above the threshold, from 0 to 1
-):  # one of the scores, a scalar
-    "The smallest score with at most rate · n scores strictly above it."
-    allowed = rate * len(scores) + 1e-9  # 0.1 · 30 is a little more than 3 in floating point, and may be a little less
-    ok = torch.stack([(scores > s).sum() <= allowed for s in scores])
-    return scores[ok].min()
-
-
-def _threshold_cases(rng):
-    return [(torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0]), 0.4), (torch.arange(20.0).flip(0), 0.05),
-            (torch.rand(30, generator=rng), 0.1), (torch.rand(7, generator=rng), 0.0), (torch.rand(9, generator=rng), 1.0),
-            (torch.rand(7, generator=rng), 0.25), (torch.rand(9, generator=rng), 0.25)]
-
-
-exercise("11.4", "a threshold with few false alarms", alarm_threshold, outputs=("the threshold",), cases=_threshold_cases,
-         hints=["For one of the scores, count how many lie strictly above it.",
-                "Sorted from the largest on, the score at position int(rate · n) has at most that many above it.",
-                "Mind rate = 1: then all scores may lie above, and the smallest score is the answer."],
-         mistakes=[(lambda scores, rate: scores.quantile(1 - rate), "A quantile lies between two scores in general; return one of the scores."),
-                   (lambda scores, rate: scores.quantile(rate, interpolation="lower"), "It looks as if the share lies below the threshold; it should lie above."),
-                   (lambda scores, rate: scores.sort(descending=True).values[min(math.ceil(rate * len(scores) - 1e-9), len(scores) - 1)],
-                    "It looks as if rate · n is rounded up; at most that many scores may lie above."),
-                   (lambda scores, rate: scores.sort(descending=True).values[min(round(rate * len(scores)), len(scores) - 1)],
-                    "It looks as if rate · n is rounded to the nearest number; at most that many scores may lie above, so round down."),
-                   (lambda scores, rate: scores.max(), "It looks as if no alarm at all is allowed; a share of `rate` is."),
-                   (lambda scores, rate: scores.sort(descending=True).values[max(0, int(rate * len(scores) + 1e-9) - 1)],
-                    "It looks as if you are off by one: the smallest alarm is not the threshold, the next score below it is.")])
-
 # %% ../../nbs/solutions/11_autoencoders.ipynb #c91cc354
 def slerp(
     a,  # a code, (k,), not 0
@@ -160,7 +129,7 @@ def _on_the_arc(a, b, t, change):
 def _unit(a, b, t): return slerp(a / a.norm(), b / b.norm(), t)
 
 
-exercise("11.5", "interpolation along the arc", slerp, outputs=("the code",),
+exercise("11.4", "interpolation along the arc", slerp, outputs=("the code",),
          cases=lambda rng: [(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5), (torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0]), 0.25)] + [
              (torch.randn(k, generator=rng), torch.randn(k, generator=rng), t) for k, t in ((3, 0.0), (5, 0.7), (16, 1.0))],
          hints=["The cosine of the angle is the dot product divided by both lengths.", "torch.arccos gives the angle, in radians.",
@@ -173,6 +142,37 @@ exercise("11.5", "interpolation along the arc", slerp, outputs=("the code",),
                    (lambda a, b, t: _on_the_arc(a, b, t, torch.cos), "It looks as if the cosine is taken for the angle; torch.arccos gives the angle."),
                    (_unit, "It looks as if both codes are shortened to length 1; only the angle needs that."),
                    (lambda a, b, t: slerp(b, a, t), "It looks as if the way is gone backward: t = 0 should give a.")])
+
+# %% ../../nbs/solutions/11_autoencoders.ipynb #6fd09aa9
+def alarm_threshold(
+    scores,  # of normal validation samples, (n,)
+    rate,  # share of them that may lie above the threshold, from 0 to 1
+):  # one of the scores, a scalar
+    "The smallest score with at most rate · n scores strictly above it."
+    allowed = rate * len(scores) + 1e-9  # 0.1 · 30 is a little more than 3 in floating point, and may be a little less
+    ok = torch.stack([(scores > s).sum() <= allowed for s in scores])
+    return scores[ok].min()
+
+
+def _threshold_cases(rng):
+    return [(torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0]), 0.4), (torch.arange(20.0).flip(0), 0.05),
+            (torch.rand(30, generator=rng), 0.1), (torch.rand(7, generator=rng), 0.0), (torch.rand(9, generator=rng), 1.0),
+            (torch.rand(7, generator=rng), 0.25), (torch.rand(9, generator=rng), 0.25)]
+
+
+exercise("11.5", "a threshold with few false alarms", alarm_threshold, outputs=("the threshold",), cases=_threshold_cases,
+         hints=["For one of the scores, count how many lie strictly above it.",
+                "Sorted from the largest on, the score at position int(rate · n) has at most that many above it.",
+                "Mind rate = 1: then all scores may lie above, and the smallest score is the answer."],
+         mistakes=[(lambda scores, rate: scores.quantile(1 - rate), "A quantile lies between two scores in general; return one of the scores."),
+                   (lambda scores, rate: scores.quantile(rate, interpolation="lower"), "It looks as if the share lies below the threshold; it should lie above."),
+                   (lambda scores, rate: scores.sort(descending=True).values[min(math.ceil(rate * len(scores) - 1e-9), len(scores) - 1)],
+                    "It looks as if rate · n is rounded up; at most that many scores may lie above."),
+                   (lambda scores, rate: scores.sort(descending=True).values[min(round(rate * len(scores)), len(scores) - 1)],
+                    "It looks as if rate · n is rounded to the nearest number; at most that many scores may lie above, so round down."),
+                   (lambda scores, rate: scores.max(), "It looks as if no alarm at all is allowed; a share of `rate` is."),
+                   (lambda scores, rate: scores.sort(descending=True).values[max(0, int(rate * len(scores) + 1e-9) - 1)],
+                    "It looks as if you are off by one: the smallest alarm is not the threshold, the next score below it is.")])
 
 # %% ../../nbs/solutions/11_autoencoders.ipynb #c6f3a31b
 def quantize(
