@@ -40,7 +40,7 @@ exercise(
         (lambda: (1.0, 1.0, -1.5), "These are weights for AND. What happens to the answers if all three change sign?"),
         (lambda: (1.0, 1.0, -0.5), "These are weights for OR."),
         (lambda: (-1.0, -1.0, 0.5), "These are weights for NOR: one input that is on is already enough to silence the neuron."),
-        (lambda: (-1.0, -1.0, 2.5), "This neuron answers 1 always: two votes against it are not enough to outweigh b."),
+        (lambda: (-1.0, -1.0, 2.5), "This neuron answers 1 to everything: even with both inputs on, the score is above 0."),
         (lambda: (-1.0, 0.0, 0.5), "This neuron looks at the first input alone."),
         (lambda: (1.0, -1.0, 0.5), "With one positive and one negative weight the two inputs are not treated alike; NAND does not care which input is on."),
     ],
@@ -98,7 +98,7 @@ exercise(
         (lambda w, b, x, y: (w + (y - int(x @ w + b >= 0)) * x, b + (y - int(x @ w + b >= 0))), "A score of exactly 0 counts as the answer 0."),
         (lambda w, b, x, y: (w + (y - int(x @ w > 0)) * x, b + (y - int(x @ w > 0))), "The answer depends on the bias, too."),
         (lambda w, b, x, y: (w + (y - int(x @ w + b > 0)), b + (y - int(x @ w + b > 0))), "The weights move along x: multiply the error by x."),
-        (_labels_of_signs, "Labels and answers are 0 and 1 here, not -1 and 1: the change is (y - answer) * x."),
+        (_labels_of_signs, "Nothing changes where a 0 is answered with 1; there y - answer is -1. (Labels are 0 and 1 here, not -1 and 1.)"),
         (lambda w, b, x, y: (w + (y - (x @ w + b)) * x, b + (y - (x @ w + b))), "Compare y with the answer, 0 or 1, not with the score."),
     ],
 )
@@ -198,7 +198,7 @@ exercise(
            "The slope is 1, then -1, then 1: by how much does it change at each bend?"],
     mistakes=[
         (_zigzag(1.0, -2.0), "From three inputs on your output stays below 0.5: it needs a third bend, upwards, then one downwards, and so on."),
-        (_zigzag(1.0, -1.0, 1.0), "A change of the slope by 1 only makes the line level; it has to fall again."),
+        (_zigzag(1.0, -1.0, 1.0), "Behind the first bend your line is level, or still rises; it has to fall there."),
         (_zigzag(1.0, -2.0, 2.0, shift=-1.0), "All bends come one input too late: the first neuron must count from 0 on."),
         (lambda n: (torch.ones(n, n), torch.zeros(n), parity(n)[2], 0.0), "All hidden neurons have the same bias, so they all bend in the same place."),
     ],

@@ -174,7 +174,7 @@ def _against_the_last(losses, patience):
 # %% ../../nbs/solutions/06_training.ipynb #512cf53b
 exercise("06.5", "when early stopping stops", when_to_stop, outputs=("the number of epochs", "the epoch kept"),
          cases=lambda rng: [(torch.tensor(v), p) for v, p in [([3.0, 2.0], 1), ([1.0, 2.0, 0.5], 1), ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 2),
-                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2), ([1.0, 1.1, 0.9, 1.0, 0.8, 0.9], 2)]],
+                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2), ([1.0, 1.1, 0.9, 1.0, 0.8, 0.9], 2), ([1.0, 2.0, 3.0, 0.5, 0.6, 0.7], 1)]],
          hints=["Go through the epochs and remember the best one so far.", "Stop when the present epoch is patience epochs behind the best one.",
                 "It may never stop: then all epochs are trained. The number of epochs is one more than the number of the last one."],
          mistakes=[(lambda losses, patience: (when_to_stop(losses, patience)[0] - 1, when_to_stop(losses, patience)[1]),
@@ -189,6 +189,9 @@ exercise("06.5", "when early stopping stops", when_to_stop, outputs=("the number
                    (_against_the_last, "It looks as if each epoch is compared with the one before; compare it with the best."),
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], when_to_stop(losses, patience)[0] - 1),
                     "It looks as if the last weights are kept; keep those of the best epoch."),
+                   (lambda losses, patience: (min(int(losses.argmin()) + patience + 1, len(losses)), int(losses.argmin())),
+                    "It looks as if you look for the best of all epochs first; training stops before it can see those that come later."),
+                   (lambda losses, patience: (len(losses), int(losses.argmin())), "It looks as if it never stops."),
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], int(losses.argmin())),
                     "It looks as if you look at epochs after the stop; they were never trained.")])
 

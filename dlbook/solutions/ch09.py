@@ -36,7 +36,7 @@ def last_outputs(
 
 exercise("09.2", "the last true output of each sequence", last_outputs, outputs=("the outputs",),
          cases=lambda rng: [(torch.randn(T, B, m, generator=rng), torch.tensor(lengths)) for T, B, m, lengths in
-                            [(2, 1, 1, [1]), (3, 2, 1, [3, 1]), (4, 3, 2, [2, 4, 1]), (5, 5, 3, [5, 1, 2, 4, 3])]],
+                            [(2, 1, 1, [1]), (3, 2, 1, [3, 1]), (4, 2, 2, [3, 2]), (4, 3, 2, [2, 4, 1]), (5, 5, 3, [5, 1, 2, 4, 3])]],
          hints=["Sequence b ends at step lengths[b] - 1.", "A tensor can be indexed by two tensors of the same length: out[steps, sequences] picks pairs."],
          mistakes=[(lambda out, lengths: out[-1], "It looks as if you take the last step of the batch; short sequences have ended before it."),
                    (lambda out, lengths: out[lengths - 2, torch.arange(out.shape[1])], "It looks as if you stop one step too early; the last step is lengths - 1."),

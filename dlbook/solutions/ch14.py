@@ -44,7 +44,7 @@ def _from_zero(t, T, max_lr, cut_frac=0.1, ratio=32):
 
 def _too_fast(t, T, max_lr, cut_frac=0.1, ratio=32):
     cut = int(T * cut_frac)
-    p = t / cut if t < cut else 1 - (t - cut) / (T * cut_frac)
+    p = t / cut if t < cut else 1 - (t - cut) / cut
     return max_lr * (1 + p * (ratio - 1)) / ratio
 
 
