@@ -191,7 +191,7 @@ def test_torchs_own_activations_are_not_called():
 
 # Exercises. The wrong answers here are not those that the exercises know.
 
-EXERCISES = ["02.1", "02.2", "02.3", "02.4", "02.5"]
+EXERCISES = ["02.1", "02.2", "02.4", "02.3", "02.5"]
 
 
 def slope_of_tanh(z):
@@ -249,11 +249,11 @@ def slope_transposed(p, g):
     ("02.2", 4.0**8, "too small"),
     ("02.2", "a million", "number"),
     ("02.2", lambda: 4**10, "call it"),
-    ("02.3", log_of_mean, "the result should be 0.693147, yours is 0"),
-    ("02.3", overall_maximum, "yours is -inf"),
-    ("02.3", base_two, "the result should be 0.693147, yours is 1"),
-    ("02.4", alive_units, "the number of dead units should be"),
-    ("02.4", fixed_count, "the number of dead units should be 0, yours is 1"),
+    ("02.4", log_of_mean, "the result should be 0.693147, yours is 0"),
+    ("02.4", overall_maximum, "yours is -inf"),
+    ("02.4", base_two, "the result should be 0.693147, yours is 1"),
+    ("02.3", alive_units, "the number of dead units should be"),
+    ("02.3", fixed_count, "the number of dead units should be 0, yours is 1"),
     ("02.5", jacobian_without_ones, r"the slope should be .* at \[0, 0\]"),
     ("02.5", rows_of_ones, "yours is 0"),
     ("02.5", slope_transposed, r"the slope should have shape \(1, 2\), yours has \(2, 1\)"),

@@ -564,12 +564,12 @@ WRONG = [  # (exercise, an answer that is wrong in a way the book does not name,
     ("10.2", lambda lengths, n: reference("10.2")(lengths, n)[:, 0], "should have shape"),
     ("10.2", lambda lengths, n: reference("10.2")(lengths, n).float(), "should have dtype torch.bool"),
     ("10.2", lambda lengths, n: reference("10.2")(lengths, n).transpose(-1, -2), "the mask should be"),
-    ("10.3", lambda x, q, k, v, o, h: reference("10.3")(x, k, q, v, o, h), "the result should be"),
-    ("10.3", lambda x, q, k, v, o, h: reference("10.3")(x, q.T, k.T, v.T, o.T, h), "the result should be"),
-    ("10.3", lambda x, q, k, v, o, h: x, "the result should be"),
-    ("10.4", lambda q, k, v, keys, values: (v, torch.cat([keys, k], 2), torch.cat([values, v], 2)), "what is found should be"),
-    ("10.4", lambda q, k, v, keys, values: (reference("10.4")(q, k, v, keys, values)[0], torch.cat([keys, v], 2), torch.cat([values, k], 2)), "the new keys should be"),
-    ("10.4", lambda q, k, v, keys, values: reference("10.4")(q, k, v, keys.mul_(1.0).add_(1.0), values), "changes its argument keys in place"),
+    ("10.4", lambda x, q, k, v, o, h: reference("10.4")(x, k, q, v, o, h), "the result should be"),
+    ("10.4", lambda x, q, k, v, o, h: reference("10.4")(x, q.T, k.T, v.T, o.T, h), "the result should be"),
+    ("10.4", lambda x, q, k, v, o, h: x, "the result should be"),
+    ("10.3", lambda q, k, v, keys, values: (v, torch.cat([keys, k], 2), torch.cat([values, v], 2)), "what is found should be"),
+    ("10.3", lambda q, k, v, keys, values: (reference("10.3")(q, k, v, keys, values)[0], torch.cat([keys, v], 2), torch.cat([values, k], 2)), "the new keys should be"),
+    ("10.3", lambda q, k, v, keys, values: reference("10.3")(q, k, v, keys.mul_(1.0).add_(1.0), values), "changes its argument keys in place"),
     ("10.5", lambda m, s, out, scores, values: (m, s, out), "should be"),
     ("10.5", lambda m, s, out, scores, values: (scores.max() + m, *reference("10.5")(m, s, out, scores, values)[1:]), "m should be"),
     ("10.5", lambda m, s, out, scores, values: (*reference("10.5")(m, s, out, scores, values)[:2], out), "out should be"),
@@ -591,10 +591,10 @@ def test_references_agree_with_the_chapter():
     for b, n in enumerate(lengths.tolist()):
         torch.testing.assert_close(found[b, :, :n], scaled_dot_product_attention(q[b, :, :n], k[b, :, :n], v[b, :, :n], is_causal=True))
     layer, x = MultiHeadAttention(6, 3, bias=False, batch_first=True), torch.randn(2, 4, 6, generator=rng)
-    torch.testing.assert_close(reference("10.3")(x, *(w.T for w in layer.in_proj_weight.chunk(3)), layer.out_proj.weight.T, 3), layer(x, x, x)[0])
+    torch.testing.assert_close(reference("10.4")(x, *(w.T for w in layer.in_proj_weight.chunk(3)), layer.out_proj.weight.T, 3), layer(x, x, x)[0])
     keys, values = k[:, :, :0], v[:, :, :0]
     for t in range(5):
-        out, keys, values = reference("10.4")(q[:, :, t:t + 1], k[:, :, t:t + 1], v[:, :, t:t + 1], keys, values)
+        out, keys, values = reference("10.3")(q[:, :, t:t + 1], k[:, :, t:t + 1], v[:, :, t:t + 1], keys, values)
         torch.testing.assert_close(out, scaled_dot_product_attention(q, k, v, is_causal=True)[:, :, t:t + 1])
     scores, values = normal(rng, 12), normal(rng, 12, 3)
     state = torch.tensor(-math.inf).double(), torch.tensor(0.0).double(), torch.zeros(3).double()

@@ -496,10 +496,10 @@ WRONG = [  # (exercise, an answer that is wrong in a way the book does not name,
     ("11.2", lambda mu_p, logvar_p, mu_q, logvar_q: -find("11.2").reference(mu_p, logvar_p, mu_q, logvar_q), "the divergence should be"),
     ("11.3", lambda codes, rho: (codes.mean(0) - rho).abs().sum(), "the penalty should be"),
     ("11.3", lambda codes, rho: find("11.3").reference(codes, rho).repeat(2), "the penalty should have shape"),
-    ("11.4", lambda scores, rate: scores.min(), "the threshold should be"),
-    ("11.4", lambda scores, rate: scores.median(), "the threshold should be"),
-    ("11.5", lambda a, b, t: a, "the code should be"),
-    ("11.5", lambda a, b, t: torch.lerp(a, b, t) / torch.lerp(a, b, t).norm(), "the code should be"),
+    ("11.5", lambda scores, rate: scores.min(), "the threshold should be"),
+    ("11.5", lambda scores, rate: scores.median(), "the threshold should be"),
+    ("11.4", lambda a, b, t: a, "the code should be"),
+    ("11.4", lambda a, b, t: torch.lerp(a, b, t) / torch.lerp(a, b, t).norm(), "the code should be"),
     ("11.6", lambda z, codebook: z, "the replaced codes should be"),
     ("11.6", lambda z, codebook: z + 2 * (codebook[torch.cdist(z, codebook).argmin(1)] - z).detach(), "the replaced codes should be"),
 ]
@@ -525,6 +525,6 @@ def test_references_agree_with_torch_and_the_chapter():
     b = b / b.norm() * a.norm()
     angle = lambda u, v: torch.arccos(F.cosine_similarity(u, v, dim=0))
     for t in (0.25, 0.5):
-        there = find("11.5").reference(a, b, t)
+        there = find("11.4").reference(a, b, t)
         torch.testing.assert_close(angle(a, there), t * angle(a, b))
         torch.testing.assert_close(there.norm(), a.norm())

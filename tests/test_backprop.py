@@ -383,7 +383,7 @@ WRONG = [
     ("04.1", 9, "9 is too large"), ("04.1", 2, "2 is too small"), ("04.1", lambda: 8, "should be a value"),
     ("04.2", lambda x, W, g: (g @ W, g.T @ x), "3 values"), ("04.2", lambda x, W, g: (g @ W.T, g.T @ x, g.sum(0)), "raises RuntimeError"),
     ("04.2", lambda x, W, g: (g @ W, g.T @ x, g.sum(1)), "gradient of b"),
-    ("04.3", lambda v: v ** 2, "the value should be"), ("04.3", lambda v: math.sqrt(v.data), "2 values"),
+    ("04.3", lambda v: v ** 2, "the value should be"), ("04.3", lambda v: math.sqrt(v.data), "should give a Value, yours gives float"),
     ("04.4", lambda idx, g, words: torch.zeros(words, g.shape[1]), "the gradient of the table should be"),
     ("04.4", lambda idx, g, words: torch.zeros(words).index_add_(0, idx, g.sum(1)), "should have shape (2, 1), yours has (2,)"),
     ("04.4", lambda idx, g, words: torch.zeros(words, g.shape[1]).index_add_(0, idx, g.mul_(2)), "changes its argument g in place"),

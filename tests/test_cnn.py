@@ -385,19 +385,19 @@ def no_gradient_of_place(x, weight, stride):
 
 @pytest.mark.parametrize("id, wrong, message", [
     ("08.1", 25, "too large"), ("08.1", 16, "too small"), ("08.1", "20 pixels", "should be a number"),
-    ("08.2", lambda layers: (sum(k for k, _, _ in layers), 1), "the field should be 5, yours is 6"),
-    ("08.2", lambda layers: (math.prod(k for k, _, _ in layers), find("08.2").reference(layers)[1]), "the field should be 5, yours is 9"),
-    ("08.2", lambda layers: find("08.2").reference(layers[::-1]), "the field should be"),
-    ("08.2", lambda layers: find("08.2").reference(layers)[0], "should give 2 values"),
-    ("08.2", lambda layers: (find("08.2").reference(layers)[0], 1), "the step should be 2, yours is 1"),
-    ("08.3", no_gradient_of_place, "the larger map should"),
-    ("08.3", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride, padding=1), "shape"),
-    ("08.3", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride, output_padding=1) if stride > 1 else
+    ("08.3", lambda layers: (sum(k for k, _, _ in layers), 1), "the field should be 5, yours is 6"),
+    ("08.3", lambda layers: (math.prod(k for k, _, _ in layers), find("08.3").reference(layers)[1]), "the field should be 5, yours is 9"),
+    ("08.3", lambda layers: find("08.3").reference(layers[::-1]), "the field should be"),
+    ("08.3", lambda layers: find("08.3").reference(layers)[0], "should give 2 values"),
+    ("08.3", lambda layers: (find("08.3").reference(layers)[0], 1), "the step should be 2, yours is 1"),
+    ("08.5", no_gradient_of_place, "the larger map should"),
+    ("08.5", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride, padding=1), "shape"),
+    ("08.5", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride, output_padding=1) if stride > 1 else
      F.conv_transpose2d(x, weight), "should have shape"),
-    ("08.3", lambda x, weight, stride: F.conv_transpose2d(x, weight.mT.mT.abs(), stride=stride), "the larger map should be"),
-    ("08.4", lambda x, w: F.conv2d(x[None, None], w.flip(0, 1)[None, None])[0, 0], "flipped"),
-    ("08.4", lambda x, w: F.conv2d(x[None, None], w[None, None], padding="same")[0, 0], "should have shape"),
-    ("08.4", lambda x, w: torch.zeros(x.shape[0] - w.shape[0] + 1, x.shape[1] - w.shape[1] + 1), "the correlation should be"),
+    ("08.5", lambda x, weight, stride: F.conv_transpose2d(x, weight.mT.mT.abs(), stride=stride), "the larger map should be"),
+    ("08.6", lambda x, w: F.conv2d(x[None, None], w.flip(0, 1)[None, None])[0, 0], "flipped"),
+    ("08.6", lambda x, w: F.conv2d(x[None, None], w[None, None], padding="same")[0, 0], "should have shape"),
+    ("08.6", lambda x, w: torch.zeros(x.shape[0] - w.shape[0] + 1, x.shape[1] - w.shape[1] + 1), "the correlation should be"),
 ])
 def test_wrong_answers_are_refused(id, wrong, message):
     verdict = judge(id, wrong)
@@ -405,9 +405,9 @@ def test_wrong_answers_are_refused(id, wrong, message):
 
 
 @pytest.mark.parametrize("id, right", [
-    ("08.1", 20.0), ("08.3", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride)),
-    ("08.4", lambda x, w: F.conv2d(x[None, None], w[None, None])[0, 0]),
-    ("08.2", lambda layers: (1 + sum(d * (k - 1) * math.prod(s for _, s, _ in layers[:i]) for i, (k, _, d) in enumerate(layers)),
+    ("08.1", 20.0), ("08.5", lambda x, weight, stride: F.conv_transpose2d(x, weight, stride=stride)),
+    ("08.6", lambda x, w: F.conv2d(x[None, None], w[None, None])[0, 0]),
+    ("08.3", lambda layers: (1 + sum(d * (k - 1) * math.prod(s for _, s, _ in layers[:i]) for i, (k, _, d) in enumerate(layers)),
                              math.prod(s for _, s, _ in layers))),
 ])
 def test_other_right_answers_are_accepted(id, right): assert judge(id, right).state == "right", judge(id, right)

@@ -520,14 +520,14 @@ def _sorted_by_hand(x, y): return sum(abs(a - b) for a, b in zip(sorted(x.tolist
     ("12.1", math.log2(3), "is too large"),
     ("12.2", lambda real, fake: ((real - 1).square().mean() / 2 + fake.square().mean() / 2, fake.square().mean() / 2), "the generator's loss"),
     ("12.2", lambda real, fake: ((real - 1).abs().mean() / 2 + fake.abs().mean() / 2, (fake - 1).square().mean() / 2), "the discriminator's loss"),
-    ("12.3", lambda field, start, lr, steps: torch.stack([start] * (steps + 1)), "the states should be"),
-    ("12.3", lambda field, start, lr, steps: play(field, start, lr, steps, "extragradient").float(), "the states should be"),
-    ("12.4", lambda mean, weights, beta: [beta * m - (1 - beta) * w for m, w in zip(mean, weights)], "should be"),
-    ("12.4", lambda mean, weights, beta: [beta * m + (1 - beta) * w for m, w in zip(mean, weights)][:1], "should have 2 elements"),
-    ("12.5", lambda x, y: (x.sort().values - y.sort().values).mean(), "the distance should be"),
-    ("12.5", lambda x, y: (x.sort().values - y.sort().values).abs().max(), "the distance should be"),
-    ("12.6", lambda d, threshold: int((d <= threshold).sum() / 2), "should be"),
-    ("12.6", lambda d, threshold: len(d), "should be"),
+    ("12.6", lambda field, start, lr, steps: torch.stack([start] * (steps + 1)), "the states should be"),
+    ("12.6", lambda field, start, lr, steps: play(field, start, lr, steps, "extragradient").float(), "the states should be"),
+    ("12.3", lambda mean, weights, beta: [beta * m - (1 - beta) * w for m, w in zip(mean, weights)], "should be"),
+    ("12.3", lambda mean, weights, beta: [beta * m + (1 - beta) * w for m, w in zip(mean, weights)][:1], "should have 2 elements"),
+    ("12.4", lambda x, y: (x.sort().values - y.sort().values).mean(), "the distance should be"),
+    ("12.4", lambda x, y: (x.sort().values - y.sort().values).abs().max(), "the distance should be"),
+    ("12.5", lambda d, threshold: int((d <= threshold).sum() / 2), "should be"),
+    ("12.5", lambda d, threshold: len(d), "should be"),
 ])
 def test_wrong_answers_are_told_what_is_wrong(id, answer, message):
     verdict = judge(id, answer)
@@ -536,8 +536,8 @@ def test_wrong_answers_are_told_what_is_wrong(id, answer, message):
 
 def test_references_agree_with_the_chapter():
     x, y = randn(7), randn(7, seed=1)
-    assert find("12.5").reference(x, y).item() == pytest.approx(_sorted_by_hand(x, y))
-    path = find("12.3").reference(lambda s: bilinear(s), torch.tensor([1.0, 0.0]), 0.3, 200)
+    assert find("12.4").reference(x, y).item() == pytest.approx(_sorted_by_hand(x, y))
+    path = find("12.6").reference(lambda s: bilinear(s), torch.tensor([1.0, 0.0]), 0.3, 200)
     assert path[-1].norm() < 0.1 and path.shape == (201, 2)  # it arrives
     d, g = find("12.2").reference(torch.ones(3), torch.zeros(3))
     assert d == 0 and g == 0.5

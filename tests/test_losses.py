@@ -290,9 +290,9 @@ def gce_from_probabilities(scores, y, q):
 @pytest.mark.parametrize("id, answer", [
     ("03.1", 2.3026), ("03.1", math.log(10)), ("03.1", torch.tensor(2.3026)),
     ("03.2", gradient_loop), ("03.2", gradient_by_autograd),
-    ("03.3", pinball_branches), ("03.4", sentence_loop),
-    ("03.5", lambda classes, eps: math.log(1 + classes * (1 - eps) / eps)),
-    ("03.6", gce_from_probabilities),
+    ("03.3", pinball_branches), ("03.5", sentence_loop),
+    ("03.6", lambda classes, eps: math.log(1 + classes * (1 - eps) / eps)),
+    ("03.4", gce_from_probabilities),
 ])
 def test_right_answers_written_in_other_ways(id, answer):
     verdict = judge(id, answer)
@@ -311,15 +311,15 @@ def test_right_answers_written_in_other_ways(id, answer):
     ("03.3", lambda prediction, target, q: torch.where(prediction > target, q * (prediction - target), (1 - q) * (target - prediction)).mean(),
      "sides are swapped"),
     ("03.3", lambda prediction, target, q: torch.maximum(q * (target - prediction), (q - 1) * (target - prediction)), "should have shape ()"),
-    ("03.4", lambda scores, target, lengths: F.cross_entropy(scores.flatten(0, 1), target.flatten()), "filling counts"),
-    ("03.4", lambda scores, target, lengths: torch.stack([F.cross_entropy(s[:n], t[:n]) for s, t, n in zip(scores, target, lengths)]).mean(),
+    ("03.5", lambda scores, target, lengths: F.cross_entropy(scores.flatten(0, 1), target.flatten()), "filling counts"),
+    ("03.5", lambda scores, target, lengths: torch.stack([F.cross_entropy(s[:n], t[:n]) for s, t, n in zip(scores, target, lengths)]).mean(),
      "average each sentence first"),
-    ("03.4", lambda scores, target, lengths: cross_entropy(scores, target), "raises"),
-    ("03.5", lambda classes, eps: math.log((1 - eps) * classes / eps), "its own share"),
-    ("03.5", lambda classes, eps: math.log(classes), "the gap should be"),
-    ("03.6", lambda scores, y, q: -log_softmax(scores, 1)[torch.arange(len(y)), y].mean(), "the loss should be"),
-    ("03.6", lambda scores, y, q: F.cross_entropy(scores * q, y), "the loss should be"),
-    ("03.6", lambda scores, y, q: (1 - (q * log_softmax(scores, 1)[torch.arange(len(y)), y]).exp()).mean(), "division by q"),
+    ("03.5", lambda scores, target, lengths: cross_entropy(scores, target), "raises"),
+    ("03.6", lambda classes, eps: math.log((1 - eps) * classes / eps), "its own share"),
+    ("03.6", lambda classes, eps: math.log(classes), "the gap should be"),
+    ("03.4", lambda scores, y, q: -log_softmax(scores, 1)[torch.arange(len(y)), y].mean(), "the loss should be"),
+    ("03.4", lambda scores, y, q: F.cross_entropy(scores * q, y), "the loss should be"),
+    ("03.4", lambda scores, y, q: (1 - (q * log_softmax(scores, 1)[torch.arange(len(y)), y]).exp()).mean(), "division by q"),
 ])
 def test_wrong_answers_are_told_why(id, answer, message):
     verdict = judge(id, answer)

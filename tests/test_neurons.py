@@ -228,7 +228,7 @@ WRONG = [
     ("01.5", 14.0, "for two bits"),
     ("01.6", _parity_by_step, "for n = 2 the network's answer"),
     ("01.6", lambda n: (torch.ones(n, n).T, -torch.arange(n), torch.tensor([1.0, -2.0] + [-2.0] * n)[:n], 0), "needs a third bend"),
-    ("01.6", lambda n: (torch.ones(n), torch.zeros(n), torch.ones(n), 0.0), "expected W1 of shape (2, 2), given (2,)"),
+    ("01.6", lambda n: (torch.ones(n), torch.zeros(n), torch.ones(n), 0.0), "should give W1 of shape (2, 2), yours has (2,)"),
 ]
 
 

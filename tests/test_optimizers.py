@@ -224,7 +224,7 @@ def test_lr_find_gives_the_running_mean_of_the_loss():
     model, values = Away(), [1.0, 5.0, 2.0]
     batches = [(torch.tensor([10 - v]), None) for v in values]
     _, losses = lr_find(model, lambda error, _: error.mean(), batches, SGD(model.parameters()), start=1e-30, end=1e-29, steps=5, stop=100)
-    assert losses == pytest.approx(find("05.3").reference(torch.tensor(values + values[:2]), 0.98).tolist(), rel=1e-5)
+    assert losses == pytest.approx(find("05.4").reference(torch.tensor(values + values[:2]), 0.98).tolist(), rel=1e-5)
 
 
 def test_lr_find_stops_at_an_explosion_and_restores_after_an_error():
@@ -264,13 +264,13 @@ def test_fastai_trains_with_ours():
 # Wrong answers that differ from the registered mistakes, and a word of the message that must name the fault.
 WRONG = [
     ("05.1", 0.5, "0.5 is too large"), ("05.1", 0.1, "0.1 is too small"), ("05.1", "1/3", "number"),
-    ("05.2", lambda grads, momentum: grads, "the buffer should be"), ("05.2", lambda grads, momentum: momentum * grads.sum(0), "should have shape"),
-    ("05.3", lambda values, beta: values, "the mean should be"), ("05.3", lambda values, beta: values.mean(), "should have shape"),
-    ("05.4", lambda p, g, m, v, v_max, t, lr: p - lr * g, "4 values"),
-    ("05.4", lambda p, g, m, v, v_max, t, lr: (p - lr * g, m, v, v_max), "the new p should be"),
-    ("05.4", lambda p, g, m, v, v_max, t, lr: find("05.4").reference(p, g, m.mul_(1.1), v, v_max, t, lr), "changes its argument m in place"),
+    ("05.3", lambda grads, momentum: grads, "the buffer should be"), ("05.3", lambda grads, momentum: momentum * grads.sum(0), "should have shape"),
+    ("05.4", lambda values, beta: values, "the mean should be"), ("05.4", lambda values, beta: values.mean(), "should have shape"),
+    ("05.6", lambda p, g, m, v, v_max, t, lr: p - lr * g, "4 values"),
+    ("05.6", lambda p, g, m, v, v_max, t, lr: (p - lr * g, m, v, v_max), "the new p should be"),
+    ("05.6", lambda p, g, m, v, v_max, t, lr: find("05.6").reference(p, g, m.mul_(1.1), v, v_max, t, lr), "changes its argument m in place"),
     ("05.5", lambda t, peak, cycles: peak, "the rate should be"), ("05.5", lambda t, peak, cycles: cosine_decay(t * cycles, peak), "raises ValueError"),
-    ("05.6", lambda grads, sizes: grads[0], "the gradient should be"), ("05.6", lambda grads, sizes: grads.mean(), "should have shape"),
+    ("05.2", lambda grads, sizes: grads[0], "the gradient should be"), ("05.2", lambda grads, sizes: grads.mean(), "should have shape"),
 ]
 
 
@@ -281,7 +281,7 @@ def test_wrong_answers_are_named(id, answer, message):
 
 
 def test_amsgrad_of_the_exercise_is_torchs():
-    rng, step = torch.Generator().manual_seed(0), find("05.4").reference
+    rng, step = torch.Generator().manual_seed(0), find("05.6").reference
     p, m, v, v_max = torch.ones(3), torch.zeros(3), torch.zeros(3), torch.zeros(3)
     theirs = torch.ones(3)
     opt = torch.optim.Adam([theirs], lr=0.1, amsgrad=True)

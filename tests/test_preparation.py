@@ -479,10 +479,10 @@ WRONG = [
     ("07.1", lambda y, said: torch.zeros(3), "should be"), ("07.1", lambda y, said: (y == said).float().mean(), "should have shape"),
     ("07.2", lambda x, train: x, "should have shape"), ("07.2", lambda x, train: torch.cat([x, x], 1), "the table should be"),
     ("07.2", lambda x, train: find("07.2").reference(x.nan_to_num_(0.0), train), "changes its argument x in place"),
-    ("07.3", lambda groups, k: torch.zeros_like(groups), "the fold should be"), ("07.3", lambda groups, k: groups.unique(), "should have shape"),
-    ("07.4", lambda p, y: y.float().mean(), "the area should be"), ("07.4", lambda p, y: p, "should have shape"),
-    ("07.5", lambda p, y, cost_fp, cost_fn: 0.5, "the threshold should be"), ("07.5", lambda p, y, cost_fp, cost_fn: p.max(), "the threshold should be"),
-    ("07.6", lambda x, y, classes, other, lam: x, "2 values"), ("07.6", lambda x, y, classes, other, lam: (x, find("07.6").reference(x, y, classes, other, lam)[1]), "the mixed inputs should be"),
+    ("07.4", lambda groups, k: torch.zeros_like(groups), "the fold should be"), ("07.4", lambda groups, k: groups.unique(), "should have shape"),
+    ("07.5", lambda p, y: y.float().mean(), "the area should be"), ("07.5", lambda p, y: p, "should have shape"),
+    ("07.6", lambda p, y, cost_fp, cost_fn: 0.5, "the threshold should be"), ("07.6", lambda p, y, cost_fp, cost_fn: p.max(), "the threshold should be"),
+    ("07.3", lambda x, y, classes, other, lam: x, "2 values"), ("07.3", lambda x, y, classes, other, lam: (x, find("07.3").reference(x, y, classes, other, lam)[1]), "the mixed inputs should be"),
 ]
 
 
@@ -500,7 +500,7 @@ def test_the_references_are_scikit_learns(seed, n):
     expected = precision_recall_fscore_support(y, said, average="binary", zero_division=0)[:3]
     np.testing.assert_allclose(find("07.1").reference(y, said), expected, atol=1e-6)
     p, y[0] = torch.randperm(n, generator=rng) / n, 1
-    assert find("07.4").reference(p, y).item() == pytest.approx(average_precision_score(y, p), abs=1e-6)
+    assert find("07.5").reference(p, y).item() == pytest.approx(average_precision_score(y, p), abs=1e-6)
 
 
 def test_import_needs_no_plotting():

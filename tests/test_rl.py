@@ -557,11 +557,11 @@ def test_a_few_rounds_make_a_player():
 
 WRONG = {
     "15.1": [10.0, 1.0, 4.5],
-    "15.2": [lambda r, q, e, g, eps: r + g * e * (eps * q.mean(1) + (1 - eps) * q.max(1)[0]),
+    "15.3": [lambda r, q, e, g, eps: r + g * e * (eps * q.mean(1) + (1 - eps) * q.max(1)[0]),
              lambda r, q, e, g, eps: r + (1 - e) * (eps * q.mean(1) + (1 - eps) * q.max(1)[0]),
              lambda r, q, e, g, eps: r + g * (1 - e) * ((1 - eps) * q.mean(1) + eps * q.max(1)[0])],
-    "15.3": [lambda r, v, g, n: r + g * v[1:], lambda r, v, g, n: torch.stack([sum(g ** k * r[t + k] for k in range(min(n, len(r) - t))) for t in range(len(r))])],
-    "15.4": [lambda r, p, q, e, g: r + g * (1 - e) * q, lambda r, p, q, e, g: g * (1 - e) * q - p],
+    "15.4": [lambda r, v, g, n: r + g * v[1:], lambda r, v, g, n: torch.stack([sum(g ** k * r[t + k] for k in range(min(n, len(r) - t))) for t in range(len(r))])],
+    "15.2": [lambda r, p, q, e, g: r + g * (1 - e) * q, lambda r, p, q, e, g: g * (1 - e) * q - p],
     "15.5": [lambda n, o, r: (n - o).sum(1) @ r, lambda n, o, r: ((n - o)[:, -1].softmax(0) * r).sum()]}
 
 

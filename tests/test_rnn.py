@@ -358,19 +358,19 @@ def linear(a, x):
     ("09.1", 99_328, "right"), ("09.1", 4 * (64 + 128), "too small"), ("09.1", 2 * 99_328, "too large"),
     ("09.2", lambda out, lengths: torch.stack([out[k - 1, b] for b, k in enumerate(lengths.tolist())]), "right"),
     ("09.2", wrong_last_loop, "should be"), ("09.2", lambda out, lengths: out[lengths - 1], "should have shape"),
-    ("09.3", linear, "right"), ("09.3", lambda a, x: (linear(a, x)[0], 0 * x[0]), "the derivative should be"),
-    ("09.3", lambda a, x: (x.sum(), linear(a, x)[1]), "the last state should be"),
+    ("09.5", linear, "right"), ("09.5", lambda a, x: (linear(a, x)[0], 0 * x[0]), "the derivative should be"),
+    ("09.5", lambda a, x: (x.sum(), linear(a, x)[1]), "the last state should be"),
     ("09.4", lambda x, h, c, W, p: (h, c), "the new h should be"), ("09.4", lambda x, h, c, W, p: rnn.lstm_step(x, (h, c), W), "no effect"),
     ("09.4", lambda x, h, c, W, p: find("09.4").reference(x, h, c, W, p.flip(0)), "should be"),
-    ("09.5", lambda z, y, k: sum(-z[b, :n].log_softmax(-1).gather(1, y[b, :n, None]).sum() for b, n in enumerate(k.tolist())) / math.log(2) / k.sum(), "right"),
-    ("09.5", lambda z, y, k: z.mean(), "should be"), ("09.5", lambda z, y, k: find("09.5").reference(z, y, k - 1) if k.min() > 1 else z.sum(), "should be")])
+    ("09.3", lambda z, y, k: sum(-z[b, :n].log_softmax(-1).gather(1, y[b, :n, None]).sum() for b, n in enumerate(k.tolist())) / math.log(2) / k.sum(), "right"),
+    ("09.3", lambda z, y, k: z.mean(), "should be"), ("09.3", lambda z, y, k: find("09.3").reference(z, y, k - 1) if k.min() > 1 else z.sum(), "should be")])
 def test_exercises(id, answer, line):
     verdict = judge(id, answer)
     assert line in str(verdict), str(verdict)
     assert (verdict.state == "right") == (line == "right")
 
 
-@pytest.mark.parametrize("id", ["09.1", "09.2", "09.3", "09.4", "09.5"])
+@pytest.mark.parametrize("id", ["09.1", "09.2", "09.5", "09.4", "09.3"])
 def test_each_mistake_is_named(id):
     for wrong, fault in find(id).mistakes:
         verdict = judge(id, wrong)

@@ -430,19 +430,19 @@ def test_runs_on_a_gpu():
 WRONG = [  # (exercise, an answer that is wrong in a way the book does not name, what the verdict says)
     ("06.1", 1.0, "too large"),
     ("06.1", 0.02, "too small"),
-    ("06.2", lambda x, m, v: (x - x.mean(0), 0.9 * m + 0.1 * x.mean(0), 0.9 * v + 0.1 * x.var(0)), "the normalized batch should be"),
-    ("06.2", lambda x, m, v: (find("06.2").reference(x, m, v)[0], x.mean(0), find("06.2").reference(x, m, v)[2]), "the new running mean should be"),
-    ("06.2", lambda x, m, v: find("06.2").reference(x, m, v.mul_(1.0).add_(1.0)), "changes its argument running_var in place"),
-    ("06.3", lambda w, b, mean, var, gamma, beta: (w, b), "the weight should be"),
-    ("06.3", lambda w, b, mean, var, gamma, beta: (find("06.3").reference(w, b, mean, var, gamma, beta)[0], b - mean), "the bias should be"),
-    ("06.3", lambda w, b, mean, var, gamma, beta: (w * gamma[:, None].T / (var + 1e-5).sqrt(), b), "raises RuntimeError|should"),
+    ("06.3", lambda x, m, v: (x - x.mean(0), 0.9 * m + 0.1 * x.mean(0), 0.9 * v + 0.1 * x.var(0)), "the normalized batch should be"),
+    ("06.3", lambda x, m, v: (find("06.3").reference(x, m, v)[0], x.mean(0), find("06.3").reference(x, m, v)[2]), "the new running mean should be"),
+    ("06.3", lambda x, m, v: find("06.3").reference(x, m, v.mul_(1.0).add_(1.0)), "changes its argument running_var in place"),
+    ("06.6", lambda w, b, mean, var, gamma, beta: (w, b), "the weight should be"),
+    ("06.6", lambda w, b, mean, var, gamma, beta: (find("06.6").reference(w, b, mean, var, gamma, beta)[0], b - mean), "the bias should be"),
+    ("06.6", lambda w, b, mean, var, gamma, beta: (w * gamma[:, None].T / (var + 1e-5).sqrt(), b), "raises RuntimeError|should"),
     ("06.4", lambda y, k: torch.zeros_like(y), "the fold should be"),
     ("06.4", lambda y, k: (y % k).float(), "should have dtype torch.int64"),
     ("06.4", lambda y, k: torch.stack([(y == c).cumsum(0) for c in y.unique()]).amax(0) % k, "the fold should be"),
     ("06.5", lambda losses, patience: (len(losses), 0), "should be"),
     ("06.5", lambda losses, patience: int(losses.argmin()), "should give 2 values"),
-    ("06.6", lambda predicted, truth: (0.0, predicted.var(0, correction=0).mean()), "bias² should be"),
-    ("06.6", lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.std(0, correction=0).mean()), "the variance should be"),
+    ("06.2", lambda predicted, truth: (0.0, predicted.var(0, correction=0).mean()), "bias² should be"),
+    ("06.2", lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.std(0, correction=0).mean()), "the variance should be"),
 ]
 
 
@@ -457,16 +457,16 @@ def test_wrong_answers_are_told_what_is_wrong(id, answer, message):
 def test_references_agree_with_the_chapter():
     x, mean, var = torch.randn(6, 3), torch.zeros(3), torch.ones(3)
     layer = BatchNorm(3, affine=False)
-    out, new_mean, new_var = find("06.2").reference(x, mean, var)
+    out, new_mean, new_var = find("06.3").reference(x, mean, var)
     torch.testing.assert_close(layer(x), out)
     torch.testing.assert_close((layer.running_mean, layer.running_var), (new_mean, new_var))
     linear, norm = nn.Linear(4, 3), nn.BatchNorm1d(3)
     for _ in range(3): norm(torch.randn(8, 3))
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
-    weight, bias = find("06.3").reference(linear.weight, linear.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    weight, bias = find("06.6").reference(linear.weight, linear.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     z = torch.randn(5, 4)
     torch.testing.assert_close(z @ weight.T + bias, norm.eval()(linear(z)))
     bound = kaiming_uniform_(torch.empty(100, 300)).abs().max().item()
     assert bound == pytest.approx(find("06.1").reference, rel=1e-3)
     predicted, truth = torch.randn(7, 5), torch.randn(5)
-    assert sum(find("06.6").reference(predicted, truth)).item() == pytest.approx((predicted - truth).square().mean().item(), rel=1e-5)
+    assert sum(find("06.2").reference(predicted, truth)).item() == pytest.approx((predicted - truth).square().mean().item(), rel=1e-5)

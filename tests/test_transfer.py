@@ -474,8 +474,8 @@ WRONG = [  # (exercise, an answer that is wrong in a way the book does not name,
     ("14.3", lambda source, target: 1 - find("14.3").reference(source, target) / 4, "the distance should be"),
     ("14.4", lambda a, fisher, b, curvature, strength: b, "the weights should be"),
     ("14.4", lambda a, fisher, b, curvature, strength: (a + b) / 2, "the weights should be"),
-    ("14.5", lambda features, y: (find("14.5").reference(features, y)[0].T, find("14.5").reference(features, y)[1]), "the weight should have shape"),
-    ("14.5", lambda features, y: find("14.5").reference(features, y)[0], "should give 2 values"),
+    ("14.5", lambda features, y: (find("14.5").reference(features, y)[0].T, find("14.5").reference(features, y)[1]), "should give a weight of shape"),
+    ("14.5", lambda features, y: find("14.5").reference(features, y)[0], "should give two tensors"),
 ]
 
 

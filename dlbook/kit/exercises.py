@@ -24,8 +24,8 @@ from filelock import FileLock
 from .results import atomic_write
 
 # %% auto #0
-__all__ = ['SECONDS', 'PROGRESS_VERSION', 'Exercise', 'exercise', 'find', 'Stopped', 'run_limited', 'show', 'describe',
-           'difference', 'Verdict', 'judge', 'progress_path', 'read_progress', 'check', 'hint']
+__all__ = ['SECONDS', 'PROGRESS_VERSION', 'Exercise', 'exercise', 'find', 'Stopped', 'Malformed', 'run_limited', 'show',
+           'describe', 'difference', 'Verdict', 'judge', 'progress_path', 'read_progress', 'check', 'hint']
 
 # %% ../../nbs/kit/04_exercises.ipynb #78071419
 _registry: dict[str, "Exercise"] = {}
@@ -84,6 +84,10 @@ class Stopped(BaseException):
     "Raised inside an answer that takes too long. Not an `Exception`, so that the answer's own `except Exception` lets it pass."
 
 
+class Malformed(ValueError):
+    "Raised by a probe for an answer that gives something it cannot use; the message goes on where \"your answer\" ends."
+
+
 def run_limited(
     work,  # function without arguments
     seconds: float = SECONDS,  # time limit
@@ -110,10 +114,13 @@ def show(
     value,  # anything
 ) -> str:
     "A value in few characters: small tensors with their elements, others by shape."
+    if isinstance(value, (list, tuple)) and any(isinstance(part, torch.Tensor) for part in value): return f"of {len(value)} tensors"
     if isinstance(value, torch.Tensor):
         if value.numel() > 4: return f"of shape {tuple(value.shape)}"
-        digits = torch.round(value.detach().double(), decimals=4)
-        return str(digits.tolist() if value.is_floating_point() else value.tolist())
+        if not value.is_floating_point(): return str(value.tolist())
+        value = value.detach().double()
+        tiny = 0 < value.abs().sum() < 1e-3  # four decimals would show zeros
+        return f"of shape {tuple(value.shape)} and about {value.abs().max():.1g}" if tiny else str(torch.round(value, decimals=4).tolist())
     text = f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -146,18 +153,23 @@ def difference(
 # %% ../../nbs/kit/04_exercises.ipynb #4ff02455
 def _number_difference(expected, given, tolerance):
     kind = "a tensor" if isinstance(expected, torch.Tensor) and expected.ndim else "a number"
+    if isinstance(given, (list, tuple)) and any(isinstance(part, torch.Tensor) and part.ndim for part in given):
+        return f"should be {kind}, yours is a {type(given).__name__} of tensors" + ("; torch.stack makes one of them" if kind == "a tensor" else "")
     try: e, g = torch.as_tensor(expected).detach(), torch.as_tensor(given).detach().cpu()
     except (TypeError, ValueError, RuntimeError): return f"should be {kind}, yours is of type {type(given).__name__}"
     if e.shape != g.shape: return f"should have shape {tuple(e.shape)}, yours has {tuple(g.shape)}"
-    if isinstance(expected, torch.Tensor) and e.is_floating_point() != g.is_floating_point():
+    if isinstance(expected, torch.Tensor) and hasattr(given, "dtype") and \
+            (e.is_floating_point() != g.is_floating_point() or e.dtype == torch.bool != g.dtype):
         return f"should have dtype {e.dtype}, yours has {g.dtype}"
+    truth = e.dtype == torch.bool
     e, g = e.double(), g.double()
     scale = e[e.isfinite()].abs().max().clamp(max=1).item() if e.isfinite().any() else 0.0
     wrong = ~torch.isclose(g, e, rtol=tolerance, atol=tolerance / 100 * (scale or 1), equal_nan=True)  # 1e-6 is not "nearly 0"
     if not wrong.any(): return None
     where = tuple(wrong.nonzero()[0].tolist())
     place = f" at {list(where)}" if where else ""
-    return f"should be {e[where].item():.6g}{place}, yours is {g[where].item():.6g}"
+    right, yours = (bool(t[where]) if truth else f"{t[where].item():.6g}" for t in (e, g))
+    return f"should be {right}{place}, yours is {yours}"
 
 # %% ../../nbs/kit/04_exercises.ipynb #6de25c5c
 @dataclass
@@ -214,14 +226,18 @@ def _judge_call(ex, answer, seconds):
         inputs = deepcopy(case)
         try: result = run_limited(lambda: probe(answer, *inputs), max(end - time.monotonic(), 0.05))
         except TimeoutError: return f"{where} your answer did not finish within {seconds:g} s; it was stopped."
-        except BaseException as error:
-            return f"{where} your answer raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        except BaseException as error: return f"{where} your answer {_error_text(error)}{_named_error(ex, probe, case, error)}"
         if _is_open(result): return _OPEN.format(ex=ex)
         for name, before, after in zip(names, case, inputs):
             if difference(before, after) is not None: return f"{where} your answer changes its argument {name} in place; leave it as it was."
         fault = _output_fault(ex, probe(ex.reference, *deepcopy(case)), result)
         if fault: return f"{where} {fault}.{_named_mistake(ex, probe, cases, answer, seconds)}"
     return None
+
+
+def _error_text(error):
+    if isinstance(error, Malformed): return f"{error}."
+    return f"raises {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def _size(case):
@@ -232,8 +248,10 @@ def _output_fault(ex, expected, given):
     if len(ex.outputs) == 1:
         found = difference(expected, given, ex.tolerance)
         return f"{ex.outputs[0]} {found}" if found else None
+    if getattr(given, "ndim", 0) == 1 and all(getattr(e, "ndim", 0) == 0 for e in expected): given = list(given)  # numbers side by side in a tensor
     if not isinstance(given, (tuple, list)) or len(given) != len(expected):
-        return f"your answer should give {len(expected)} values ({', '.join(ex.outputs)}), yours gives {show(given)}"
+        count = len(given) if isinstance(given, (tuple, list)) else f"one, of type {type(given).__name__}"
+        return f"your answer should give {len(expected)} values ({', '.join(ex.outputs)}), yours gives {count}"
     for name, e, g in zip(ex.outputs, expected, given):
         if (found := difference(e, g, ex.tolerance)) is not None: return f"{name} {found}"
     return None
@@ -247,6 +265,15 @@ def _named_mistake(ex, probe, cases, answer, seconds):
         try:
             if run_limited(lambda: behave_alike(wrong), seconds): return f" {fault}"
         except (Exception, SystemExit): continue  # the mistake or the answer does not even run on a larger case
+    return ""
+
+
+def _named_error(ex, probe, case, error):
+    "The sentence for the typical mistake that raises the same on this case, with what goes before it; else nothing."
+    for wrong, fault in ex.mistakes:
+        try: run_limited(lambda: probe(wrong, *deepcopy(case)))
+        except (Exception, SystemExit) as theirs:
+            if (type(theirs), str(theirs)) == (type(error), str(error)): return f"{'' if isinstance(error, Malformed) else '.'} {fault}"
     return ""
 
 # %% ../../nbs/kit/04_exercises.ipynb #95333016

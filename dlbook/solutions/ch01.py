@@ -10,7 +10,7 @@ import itertools
 
 import torch
 
-from ..kit.exercises import exercise
+from ..kit.exercises import Malformed, exercise, show
 from ..neurons import Perceptron
 
 # %% ../../nbs/solutions/01_neurons.ipynb #9e2a57b0
@@ -25,9 +25,8 @@ def _still_open(result):
 def _gate_answers(answer, x):
     result = answer()
     if _still_open(result): return result
-    if not isinstance(result, (tuple, list)) or len(result) != 3:
-        raise ValueError("expected three numbers w1, w2, b")
-    w1, w2, b = (float(number) for number in result)
+    try: w1, w2, b = (float(number) for number in result)
+    except (TypeError, ValueError): raise Malformed(f"should give three numbers w1, w2, b, yours gives {show(result)}") from None
     return (x[:, 0] * w1 + x[:, 1] * w2 + b > 0).long()
 
 
@@ -41,7 +40,8 @@ exercise(
         (lambda: (1.0, 1.0, -1.5), "These are weights for AND. What happens to the answers if all three change sign?"),
         (lambda: (1.0, 1.0, -0.5), "These are weights for OR."),
         (lambda: (-1.0, -1.0, 0.5), "These are weights for NOR: one input that is on is already enough to silence the neuron."),
-        (lambda: (-1.0, -1.0, 2.5), "This neuron answers 1 always: two votes against it are not enough to outweigh b."),
+        (lambda: (-1.0, -1.0, 2.5), "This neuron answers 1 to everything: even with both inputs on, the score is above 0."),
+        (lambda: (-1.0, 0.0, 0.5), "This neuron looks at the first input alone."),
         (lambda: (1.0, -1.0, 0.5), "With one positive and one negative weight the two inputs are not treated alike; NAND does not care which input is on."),
     ],
 )
@@ -73,6 +73,11 @@ def perceptron_update(w, b, x, y):
     return w + (y - answer) * x, b + (y - answer)
 
 
+def _labels_of_signs(w, b, x, y):
+    right = (1 if x @ w + b > 0 else -1) == y
+    return (w, b) if right else (w + y * x, b + y)
+
+
 def _rule_cases(rng):
     cases = [(torch.tensor([0.0]), 0.0, torch.tensor([2.0]), 1), (torch.tensor([0.0]), 0.0, torch.tensor([2.0]), 0),
              (torch.tensor([1.0]), 0.5, torch.tensor([2.0]), 0), (torch.tensor([1.0]), 0.5, torch.tensor([2.0]), 1)]
@@ -92,6 +97,8 @@ exercise(
         (lambda w, b, x, y: (w + (y - int(x @ w + b > 0)) * x, b), "The bias learns as well; its input is the constant 1."),
         (lambda w, b, x, y: (w + (y - int(x @ w + b >= 0)) * x, b + (y - int(x @ w + b >= 0))), "A score of exactly 0 counts as the answer 0."),
         (lambda w, b, x, y: (w + (y - int(x @ w > 0)) * x, b + (y - int(x @ w > 0))), "The answer depends on the bias, too."),
+        (lambda w, b, x, y: (w + (y - int(x @ w + b > 0)), b + (y - int(x @ w + b > 0))), "The weights move along x: multiply the error by x."),
+        (_labels_of_signs, "Nothing changes where a 0 is answered with 1; there y - answer is -1. (Labels are 0 and 1 here, not -1 and 1.)"),
         (lambda w, b, x, y: (w + (y - (x @ w + b)) * x, b + (y - (x @ w + b))), "Compare y with the answer, 0 or 1, not with the score."),
     ],
 )
@@ -113,9 +120,13 @@ exercise(
     mistakes=[
         (lambda x, W1, b1, W2, b2: torch.relu(torch.relu(x @ W1.T + b1) @ W2.T + b2), "The output layer gives scores, which may be negative: it has no ReLU."),
         (lambda x, W1, b1, W2, b2: (x @ W1.T + b1) @ W2.T + b2, "There is no ReLU between your layers, so together they are one layer."),
+        (lambda x, W1, b1, W2, b2: torch.relu(x @ W1 + b1) @ W2 + b2, "It looks as if W1 is not transposed: it has a row for each hidden neuron, so multiply by W1.T."),
         (lambda x, W1, b1, W2, b2: torch.relu(x @ W1.T) @ W2.T, "The biases are missing."),
+        (lambda x, W1, b1, W2, b2: torch.relu(x @ W1.T + b1) @ W2.T, "The bias of the output layer is missing."),
+        (lambda x, W1, b1, W2, b2: torch.relu(x @ W1.T) @ W2.T + b2, "The bias of the hidden layer is missing."),
         (lambda x, W1, b1, W2, b2: (torch.relu(x @ W1.T) + b1) @ W2.T + b2, "The bias is part of the weighted sum: add it before the ReLU."),
         (lambda x, W1, b1, W2, b2: torch.sigmoid(x @ W1.T + b1) @ W2.T + b2, "The exercise asks for ReLU in the hidden layer; this looks like a sigmoid."),
+        (lambda x, W1, b1, W2, b2: torch.tanh(x @ W1.T + b1) @ W2.T + b2, "The exercise asks for ReLU in the hidden layer; this looks like tanh."),
         (lambda x, W1, b1, W2, b2: torch.relu(x @ W1.T + b1), "These are the outputs of the hidden layer; the output layer is still to come."),
     ],
 )
@@ -162,10 +173,11 @@ def _parity_answers(answer, n):
     result = answer(n)
     if _still_open(result): return result
     if not isinstance(result, (tuple, list)) or len(result) != 4:
-        raise ValueError("expected four values W1, b1, w2, b2")
+        raise Malformed(f"should give four values W1, b1, w2, b2, yours gives {show(result)}")
     tensors = [torch.as_tensor(value, dtype=torch.float32) for value in result]
+    if tensors[3].shape == (1,): tensors[3] = tensors[3][0]
     for name, value, shape in zip(("W1", "b1", "w2", "b2"), tensors, ((n, n), (n,), (n,), ())):
-        if tuple(value.shape) != shape: raise ValueError(f"expected {name} of shape {shape}, given {tuple(value.shape)}")
+        if tuple(value.shape) != shape: raise Malformed(f"should give {name} of shape {shape}, yours has {tuple(value.shape)}")
     W1, b1, w2, b2 = tensors
     x = torch.tensor(list(itertools.product([0.0, 1.0], repeat=n)))
     return (torch.relu(x @ W1.T + b1) @ w2 + b2 > 0.5).long()
@@ -186,7 +198,7 @@ exercise(
            "The slope is 1, then -1, then 1: by how much does it change at each bend?"],
     mistakes=[
         (_zigzag(1.0, -2.0), "From three inputs on your output stays below 0.5: it needs a third bend, upwards, then one downwards, and so on."),
-        (_zigzag(1.0, -1.0, 1.0), "A change of the slope by 1 only makes the line level; it has to fall again."),
+        (_zigzag(1.0, -1.0, 1.0), "Behind the first bend your line is level, or still rises; it has to fall there."),
         (_zigzag(1.0, -2.0, 2.0, shift=-1.0), "All bends come one input too late: the first neuron must count from 0 on."),
         (lambda n: (torch.ones(n, n), torch.zeros(n), parity(n)[2], 0.0), "All hidden neurons have the same bias, so they all bend in the same place."),
     ],

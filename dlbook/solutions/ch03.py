@@ -14,7 +14,7 @@ from ..kit.exercises import exercise
 from ..losses import cross_entropy
 
 # %% auto #0
-__all__ = ['cross_entropy_gradient', 'pinball_loss', 'sentence_loss', 'best_gap', 'generalized_cross_entropy']
+__all__ = ['cross_entropy_gradient', 'pinball_loss', 'generalized_cross_entropy', 'sentence_loss', 'best_gap']
 
 # %% ../../nbs/solutions/03_losses.ipynb #a99bb77c
 exercise("03.1", "the loss of a guess", math.log(10), tolerance=1e-3, outputs=("the loss",),
@@ -51,7 +51,12 @@ exercise("03.2", "the gradient of cross-entropy", cross_entropy_gradient, cases=
                    (lambda scores, y: (_one_hot(scores, y) - softmax(scores, 1)) / len(y), "It looks as if the sign is turned: prediction minus target."),
                    (lambda scores, y: softmax(scores, 1) / len(y), "It looks as if the target is missing: subtract 1 in the column of the right class."),
                    (lambda scores, y: (softmax(scores, 0) - _one_hot(scores, y)) / len(y), "It looks as if softmax runs over the samples; the classes are dimension 1."),
-                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.numel(), "It looks as if you divide by the number of scores; divide by the number of rows.")])
+                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.numel(), "It looks as if you divide by the number of scores; divide by the number of rows."),
+                   (lambda scores, y: (softmax(scores, 1) - _one_hot(scores, y)) / scores.shape[1], "It looks as if you divide by the number of classes; divide by the number of rows."),
+                   (lambda scores, y: (scores - _one_hot(scores, y)) / len(y), "It looks as if softmax is missing: the prediction is a probability, not a score."),
+                   (lambda scores, y: (softmax(scores, 1) - y[:, None]) / len(y), "It looks as if you subtract the class number; subtract 1 in its column."),
+                   (lambda scores, y: (scores.exp() / scores.exp().sum(1, keepdim=True) - _one_hot(scores, y)) / len(y),
+                    "It looks as if the exponential of a large score overflows; the softmax of the chapter subtracts the largest first.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #3b1d972f
 def pinball_loss(
@@ -72,7 +77,38 @@ exercise("03.3", "the pinball loss", pinball_loss, outputs=("the loss",),
          mistakes=[(lambda prediction, target, q: pinball_loss(target, prediction, q), "It looks as if the sides are swapped: e is target minus prediction."),
                    (lambda prediction, target, q: pinball_loss(prediction, target, q) * prediction.numel(), "It looks as if you sum; give the mean."),
                    (lambda prediction, target, q: (q * (target - prediction).abs()).mean(), "It looks as if both sides cost the same: where the prediction is too high, the factor is 1 - q."),
+                   (lambda prediction, target, q: -pinball_loss(target, prediction, q), "It looks as if you take the smaller of the two branches; take the larger one."),
+                   (lambda prediction, target, q: torch.where(target >= prediction, q * (target - prediction), (1 - q) * (target - prediction)).mean(),
+                    "It looks as if the second branch is negative: e is below 0 there, and its factor is q - 1."),
+                   (lambda prediction, target, q: (target - prediction).abs().mean(), "It looks as if q is not used: that is the absolute error."),
                    (lambda prediction, target, q: (q * (target - prediction)).mean(), "It looks as if the second branch is missing: a loss must not become negative.")])
+
+# %% ../../nbs/solutions/03_losses.ipynb #1b498d54
+def generalized_cross_entropy(
+    scores,  # (n, C)
+    y,  # class numbers, (n,)
+    q,  # 0 < q <= 1
+):  # shape ()
+    "Mean of (1 - p**q) / q, where p is the probability of the right class (Zhang and Sabuncu, 2018)."
+    log_p = log_softmax(scores, 1)[torch.arange(len(y)), y]
+    return ((1 - torch.exp(q * log_p)) / q).mean()
+
+
+def _right(scores, y): return softmax(scores, 1)[torch.arange(len(y)), y]
+
+
+exercise("03.4", "generalized cross-entropy", generalized_cross_entropy, outputs=("the loss",),
+         cases=lambda rng: [(*case, q) for case, q in zip(_class_cases(rng), [0.7, 0.3, 1.0, 0.7])],
+         hints=["Take the probability of the right class out of the softmax first.",
+                "p to the power q is exp(q · log p), and log_softmax gives log p without overflow."],
+         mistakes=[(lambda scores, y, q: (1 - _right(scores, y) ** q).mean(), "It looks as if the division by q is missing."),
+                   (lambda scores, y, q: (1 - _right(scores, y) ** q).sum() / q, "It looks as if you sum; give the mean."),
+                   (lambda scores, y, q: (1 - _right(scores, y)).mean() / q, "It looks as if the power q is missing."),
+                   (lambda scores, y, q: ((1 - _right(scores, y)) ** q).mean() / q, "It looks as if 1 - p is taken to the power q; only p is."),
+                   (lambda scores, y, q: (1 - _right(scores, y).mean() ** q) / q, "It looks as if the probabilities are averaged first; take the mean of the losses."),
+                   (lambda scores, y, q: ((1 - softmax(scores, 1) ** q) / q).mean(), "It looks as if all classes count; take the probability of the right class only."),
+                   (lambda scores, y, q: (1 - (scores.exp() / scores.exp().sum(1, keepdim=True))[torch.arange(len(y)), y] ** q).mean() / q,
+                    "It looks as if the exponential of a large score overflows: start from log_softmax.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #63edb224
 def sentence_loss(
@@ -96,13 +132,16 @@ def _sentences(rng):
             for n, t, c, lengths in [(2, 3, 4, [1, 3]), (1, 2, 3, [2]), (2, 4, 4, [4, 2]), (3, 5, 5, [5, 1, 3])]]
 
 
-exercise("03.4", "the loss of sentences", sentence_loss, cases=_sentences, outputs=("the loss",),
+exercise("03.5", "the loss of sentences", sentence_loss, cases=_sentences, outputs=("the loss",),
          hints=["cross_entropy wants (n, C, t): swap two dimensions with transpose. A reshape would mix up the words.",
                 "Positions that do not count get the target -100.",
                 "torch.arange(t) < lengths[:, None] is True for the real positions."],
          mistakes=[(lambda scores, target, lengths: _each_position(scores, target).mean(), "It looks as if the filling counts: leave out the positions behind the end."),
                    (lambda scores, target, lengths: (_each_position(scores, target) * _real(target, lengths)).mean(), "It looks as if you divide by all positions; divide by the number of real ones."),
                    (lambda scores, target, lengths: ((_each_position(scores, target) * _real(target, lengths)).sum(1) / lengths).mean(), "It looks as if you average each sentence first; each real position should count the same."),
+                   (lambda scores, target, lengths: sentence_loss(scores, target, (lengths + 1).clamp(max=target.shape[1])), "It looks as if one position of the filling counts: a sentence of length 1 has position 0 alone."),
+                   (lambda scores, target, lengths: cross_entropy(scores, target.where(_real(target, lengths) > 0, -100)), "cross_entropy wants the classes in dimension 1: scores.transpose(1, 2)."),
+                   (lambda scores, target, lengths: sentence_loss(scores, target, lengths) * lengths.sum(), "It looks as if you sum; give the mean over the real positions."),
                    (lambda scores, target, lengths: cross_entropy(scores.reshape(len(scores), -1, target.shape[1]), target.where(_real(target, lengths) > 0, -100)), "It looks as if a reshape mixed up positions and classes; swap the dimensions with transpose.")])
 
 # %% ../../nbs/solutions/03_losses.ipynb #55d4817b
@@ -114,36 +153,13 @@ def best_gap(
     return math.log((1 - eps + eps / classes) / (eps / classes))
 
 
-exercise("03.5", "the best gap under label smoothing", best_gap, outputs=("the gap",),
+exercise("03.6", "the best gap under label smoothing", best_gap, outputs=("the gap",),
          cases=lambda rng: [(2, 0.5), (10, 0.1), (1000, 0.1), (5, 0.9)],
          hints=["The loss is proper: at the optimum the probabilities equal the target. What is the smoothed target of the right class, and of another one?",
                 "Softmax: the ratio of two probabilities is e to the gap of their scores."],
          mistakes=[(lambda classes, eps: math.log((1 - eps) / (eps / classes)), "It looks as if the right class has lost its own share: it also receives eps / classes."),
                    (lambda classes, eps: math.log((1 - eps) / (eps / (classes - 1))), "It looks as if eps is spread over the other classes only; torch spreads it over all of them."),
                    (lambda classes, eps: math.log((1 - eps) / eps), "It looks as if all of eps went to one other class; it is spread over all of them."),
+                   (lambda classes, eps: -best_gap(classes, eps), "The sign is turned around: the score of the right class is the larger one."),
+                   (lambda classes, eps: best_gap(classes, eps) / math.log(2), "It looks as if the logarithm has the base 2; softmax goes with the natural one."),
                    (lambda classes, eps: (1 - eps + eps / classes) / (eps / classes), "That is the ratio of the probabilities; the gap of the scores is its logarithm.")])
-
-# %% ../../nbs/solutions/03_losses.ipynb #1b498d54
-def generalized_cross_entropy(
-    scores,  # (n, C)
-    y,  # class numbers, (n,)
-    q,  # 0 < q <= 1
-):  # shape ()
-    "Mean of (1 - p**q) / q, where p is the probability of the right class (Zhang and Sabuncu, 2018)."
-    log_p = log_softmax(scores, 1)[torch.arange(len(y)), y]
-    return ((1 - torch.exp(q * log_p)) / q).mean()
-
-
-def _right(scores, y): return softmax(scores, 1)[torch.arange(len(y)), y]
-
-
-exercise("03.6", "generalized cross-entropy", generalized_cross_entropy, outputs=("the loss",),
-         cases=lambda rng: [(*case, q) for case, q in zip(_class_cases(rng), [0.7, 0.3, 1.0, 0.7])],
-         hints=["Take the probability of the right class out of the softmax first.",
-                "p to the power q is exp(q · log p), and log_softmax gives log p without overflow."],
-         mistakes=[(lambda scores, y, q: (1 - _right(scores, y) ** q).mean(), "It looks as if the division by q is missing."),
-                   (lambda scores, y, q: (1 - _right(scores, y) ** q).sum() / q, "It looks as if you sum; give the mean."),
-                   (lambda scores, y, q: (1 - _right(scores, y)).mean() / q, "It looks as if the power q is missing."),
-                   (lambda scores, y, q: ((1 - softmax(scores, 1) ** q) / q).mean(), "It looks as if all classes count; take the probability of the right class only."),
-                   (lambda scores, y, q: (1 - (scores.exp() / scores.exp().sum(1, keepdim=True))[torch.arange(len(y)), y] ** q).mean() / q,
-                    "It looks as if the exponential of a large score overflows: start from log_softmax.")])

@@ -5,13 +5,15 @@
 # %% ../../nbs/solutions/05_optimizers.ipynb #384c9537
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..kit.exercises import exercise
 from ..optimizers import cosine_decay
 
 # %% auto #0
-__all__ = ['momentum_buffers', 'running_mean', 'amsgrad_step', 'warm_restarts', 'accumulated']
+__all__ = ['accumulated', 'momentum_buffers', 'running_mean', 'warm_restarts', 'amsgrad_step']
 
 # %% ../../nbs/solutions/05_optimizers.ipynb #15ad3c9b
 exercise("05.1", "the largest stable learning rate", 1 / 3, tolerance=1e-2, outputs=("the learning rate",),
@@ -20,6 +22,26 @@ exercise("05.1", "the largest stable learning rate", 1 / 3, tolerance=1e-2, outp
                    (2.0, "That is the limit along b; all directions must be stable, so the most curved one decides."),
                    (1 / 6, "That is 1 / L, the rate that jumps straight to the minimum along a; the limit is twice that."),
                    (2 / 7, "It looks as if you added the second derivatives; the largest one decides.")])
+
+# %% ../../nbs/solutions/05_optimizers.ipynb #8e110dd5
+def accumulated(
+    grads,  # gradient of each piece's mean loss, (k, d)
+    sizes,  # samples in each piece, (k,), int64
+):  # (d,)
+    "Gradient of the mean loss over the samples of all pieces."
+    return (grads * sizes[:, None]).sum(0) / sizes.sum()
+
+
+exercise("05.2", "gradient accumulation", accumulated, outputs=("the gradient",),
+         cases=lambda rng: [(torch.randn(len(s), d, generator=rng), torch.tensor(s)) for s, d in [([3, 1], 1), ([5], 2), ([4, 4, 2], 3), ([2, 2], 2)]],
+         hints=["The sum over the samples of a piece is its mean times its size.", "Add up these sums, and divide by the number of all samples."],
+         mistakes=[(lambda grads, sizes: grads.mean(0), "It looks as if each piece counts the same; a piece with more samples counts more."),
+                   (lambda grads, sizes: grads.sum(0), "It looks as if you add the means up; the result must be a mean over all samples again."),
+                   (lambda grads, sizes: (grads * sizes[:, None]).sum(0), "It looks as if the division by the number of all samples is missing."),
+                   (lambda grads, sizes: (grads * sizes[:, None]).mean(0), "It looks as if you divide by the number of pieces; divide by the number of samples."),
+                   (lambda grads, sizes: accumulated(grads, sizes) / len(sizes), "It looks as if you divide by the number of pieces once more; divide by the number of all samples alone."),
+                   (lambda grads, sizes: grads.sum(0) / sizes.sum(), "It looks as if the gradients are not multiplied by the sizes; each is a mean over its piece."),
+                   (lambda grads, sizes: (grads / sizes[:, None]).sum(0), "It looks as if you divide by the sizes; the gradients are means already.")])
 
 # %% ../../nbs/solutions/05_optimizers.ipynb #fef376b8
 def momentum_buffers(
@@ -38,16 +60,27 @@ def _averaged(grads, momentum):
     return torch.stack(buffers)
 
 
+def _averaged_from_zero(grads, momentum): return _averaged(torch.cat([torch.zeros_like(grads[:1]), grads]), momentum)[1:]
+
+
+def _one_tensor(grads, momentum):
+    buffer, buffers = torch.zeros_like(grads[0]), []
+    for g in grads: buffers.append(buffer.mul_(momentum).add_(g))
+    return torch.stack(buffers)
+
+
 def _without_memory(grads, momentum):
     return torch.stack([g + momentum * before for g, before in zip(grads, torch.cat([torch.zeros_like(grads[:1]), grads[:-1]]))])
 
 
-exercise("05.2", "the momentum buffer", momentum_buffers, outputs=("the buffer",),
+exercise("05.3", "the momentum buffer", momentum_buffers, outputs=("the buffer",),
          cases=lambda rng: [(torch.randn(t, d, generator=rng), mu) for t, d, mu in [(2, 1, 0.5), (1, 3, 0.9), (4, 2, 0.9), (3, 2, 0.0)]],
          hints=["Go through the steps one after the other, and keep the buffer of the step before.",
                 "The new buffer is momentum times the old one, plus the gradient. The first one is the first gradient.",
                 "torch.stack makes one tensor of a list of them."],
          mistakes=[(_averaged, "It looks as if the gradient enters with 1 - momentum; in torch's SGD all of it enters, unless dampening is given."),
+                   (_averaged_from_zero, "It looks as if the gradient enters with 1 - momentum; in torch's SGD all of it enters, unless dampening is given."),
+                   (_one_tensor, "All rows are the last one: the list holds one tensor many times. Append a clone, or make a new tensor in each step."),
                    (_without_memory, "It looks as if you used the gradient of the step before; use the buffer, which remembers all steps."),
                    (lambda grads, momentum: grads.cumsum(0), "It looks as if nothing is forgotten: multiply the old buffer by momentum."),
                    (lambda grads, momentum: torch.cat([momentum_buffers(grads, momentum)[:1] * 0, momentum_buffers(grads, momentum)[:-1]]),
@@ -69,6 +102,19 @@ def running_mean(
 def _biased(values, beta): return running_mean(values, beta) * (1 - beta ** torch.arange(1, len(values) + 1, dtype=values.dtype))
 
 
+def _from_the_first(values, beta):
+    means = [values[0]]
+    for value in values[1:]: means.append(beta * means[-1] + (1 - beta) * value)
+    return torch.stack(means)
+
+
+def _power_off(shift):
+    def wrong(values, beta):
+        powers = beta ** (torch.arange(1, len(values) + 1, dtype=values.dtype) + shift)
+        return _biased(values, beta) / (1 - powers)
+    return wrong
+
+
 def _corrected_inside(values, beta):
     mean, means = 0.0, []
     for t, value in enumerate(values, 1):
@@ -76,16 +122,42 @@ def _corrected_inside(values, beta):
         means.append(mean)
     return torch.stack(means)
 
-
-exercise("05.3", "the running mean", running_mean, outputs=("the mean",),
+# %% ../../nbs/solutions/05_optimizers.ipynb #8e427f7d
+exercise("05.4", "the running mean", running_mean, outputs=("the mean",),
          cases=lambda rng: [(torch.randn(t, generator=rng), beta) for t, beta in [(2, 0.5), (1, 0.98), (5, 0.9), (4, 0.0)]],
          hints=["Keep the mean in a variable that starts at 0.", "After t steps, divide by 1 - beta ** t, where the first step is t = 1.",
                 "Divide only what you give out. The mean itself goes on uncorrected."],
          mistakes=[(_biased, "It looks as if the bias correction is missing: divide by 1 - beta ** t."),
                    (_corrected_inside, "It looks as if the corrected mean is carried on; keep the uncorrected one, and divide only what you give out."),
+                   (_from_the_first, "It looks as if the mean starts at the first value; it starts at 0, and the correction makes up for that."),
+                   (_power_off(1), "It looks as if the exponent is one too large: the first step is t = 1, and divides by 1 - beta."),
+                   (_power_off(-1), "It looks as if the exponent begins at 0, so the first division is by 0; the first step is t = 1."),
                    (lambda values, beta: _biased(values, beta) / (1 - beta), "It looks as if you divide by 1 - beta at each step; the exponent t grows."),
                    (lambda values, beta: values.cumsum(0) / torch.arange(1, len(values) + 1), "That is the plain mean of all values so far; the running mean forgets."),
                    (lambda values, beta: running_mean(values, 1 - beta), "It looks as if the shares are swapped: the old mean is kept with beta.")])
+
+# %% ../../nbs/solutions/05_optimizers.ipynb #5b14a8e7
+def warm_restarts(
+    t,  # progress, from 0 to 1
+    peak,  # rate at the beginning of each cycle
+    cycles,  # how many cycles
+):  # float
+    "Cosine decay with restarts (Loshchilov and Hutter 2017)."
+    return cosine_decay(1.0 if t == 1 else t * cycles % 1, peak)
+
+
+exercise("05.5", "warm restarts", warm_restarts, outputs=("the rate",),
+         cases=lambda rng: [(0.25, 1.0, 2), (0.0, 0.5, 3), (1.0, 2.0, 1), (1.0, 1.0, 4), (0.5, 1.0, 2), (0.9, 0.3, 4), (0.3, 1.0, 1)],
+         hints=["How far is the training within its cycle? That is again a number from 0 to 1.", "t * cycles % 1 is that number, but for t = 1.",
+                "cosine_decay does the rest."],
+         mistakes=[(lambda t, peak, cycles: cosine_decay(t * cycles % 1, peak), "It looks as if the rate jumps up at t = 1, where the last cycle ends."),
+                   (lambda t, peak, cycles: cosine_decay(t, peak), "It looks as if the restarts are missing."),
+                   (lambda t, peak, cycles: peak * (1 - (1.0 if t == 1 else t * cycles % 1)), "It looks as if the rate falls in a straight line; it should follow a cosine."),
+                   (lambda t, peak, cycles: cosine_decay(1 - abs(1 - t * cycles % 2), peak), "It looks as if the rate climbs back along the cosine; it should jump."),
+                   (lambda t, peak, cycles: warm_restarts(t, 1.0, cycles), "It looks as if the peak is not used."),
+                   (lambda t, peak, cycles: cosine_decay(t * cycles - max(math.ceil(t * cycles) - 1, 0), peak), "Where a new cycle begins the rate is back at the peak."),
+                   (lambda t, peak, cycles: peak - warm_restarts(t, peak, cycles), "It looks as if the rate rises in each cycle; it should fall."),
+                   (lambda t, peak, cycles: cosine_decay(1 - abs(1 - t * cycles * 2 % 2), peak), "It looks as if the rate climbs back along the cosine; it should jump.")])
 
 # %% ../../nbs/solutions/05_optimizers.ipynb #50c201d9
 def amsgrad_step(
@@ -118,6 +190,19 @@ def _max_is_v(p, g, m, v, v_max, t, lr):
     return p, m, v_max, v_max
 
 
+def _corrected_first(p, g, m, v, v_max, t, lr):
+    _, m, v, _ = amsgrad_step(p, g, m, v, v_max, t, lr)
+    v_max = torch.maximum(v_max, v / (1 - 0.999 ** t))
+    return p - lr * (m / (1 - 0.9 ** t)) / (v_max.sqrt() + 1e-8), m, v, v_max
+
+
+def _divided_by(root):
+    def step(p, g, m, v, v_max, t, lr):
+        _, m, v, v_max = amsgrad_step(p, g, m, v, v_max, t, lr)
+        return p - lr * (m / (1 - 0.9 ** t)) / root(v_max / (1 - 0.999 ** t)), m, v, v_max
+    return step
+
+
 def _old_max(p, g, m, v, v_max, t, lr):
     _, m, new_v, new_max = amsgrad_step(p, g, m, v, v_max, t, lr)
     return p - lr * (m / (1 - 0.9 ** t)) / ((v_max / (1 - 0.999 ** t)).sqrt() + 1e-8), m, new_v, new_max
@@ -130,50 +215,18 @@ def _adam_states(rng):
         v, extra = (torch.rand(shape, generator=rng) + 0.1 for _ in range(2))
         cases.append((p, g, m, v, v + extra, t, 0.1))
     zero = torch.zeros(4)
-    return cases + [(torch.randn(4, generator=rng), 10 * torch.randn(4, generator=rng), zero, zero, zero, 1, 0.01)]
+    return cases + [(torch.randn(4, generator=rng), size * torch.randn(4, generator=rng), zero, zero, zero, 1, 0.01) for size in (10, 1e-8)]
 
 
-exercise("05.4", "a step of AMSGrad", amsgrad_step, cases=_adam_states, outputs=("the new p", "the new m", "the new v", "the new v_max"),
+exercise("05.6", "a step of AMSGrad", amsgrad_step, cases=_adam_states, outputs=("the new p", "the new m", "the new v", "the new v_max"),
          hints=["Update m and v as in Adam first. Then take the maximum, then step.", "torch.maximum compares element by element.",
                 "v goes on as it is. Only the division uses v_max, divided by 1 - 0.999 ** t."],
          mistakes=[(_adam_step, "It looks as if the step divides by v: divide by v_max."),
+                   (_corrected_first, "It looks as if the bias correction comes before the maximum; keep v_max as it is, and correct it in the division."),
+                   (_divided_by(lambda v: (v + 1e-8).sqrt()), "It looks as if ε stands under the root; it is added to the root."),
+                   (_divided_by(torch.sqrt), "It looks as if ε is missing."),
+                   (lambda p, g, m, v, v_max, t, lr: (2 * p - amsgrad_step(p, g, m, v, v_max, t, lr)[0], *amsgrad_step(p, g, m, v, v_max, t, lr)[1:]),
+                    "It looks as if the step goes uphill: it is subtracted."),
                    (_uncorrected, "It looks as if the bias correction is missing: m / (1 - 0.9 ** t) and v_max / (1 - 0.999 ** t)."),
                    (_max_is_v, "It looks as if the running mean v is replaced by the maximum; v goes on as in Adam."),
                    (_old_max, "It looks as if the step divides by the maximum from before this step; update v_max first.")])
-
-# %% ../../nbs/solutions/05_optimizers.ipynb #5b14a8e7
-def warm_restarts(
-    t,  # progress, from 0 to 1
-    peak,  # rate at the beginning of each cycle
-    cycles,  # how many cycles
-):  # float
-    "Cosine decay with restarts (Loshchilov and Hutter 2017)."
-    return cosine_decay(1.0 if t == 1 else t * cycles % 1, peak)
-
-
-exercise("05.5", "warm restarts", warm_restarts, outputs=("the rate",),
-         cases=lambda rng: [(0.25, 1.0, 2), (0.0, 0.5, 3), (1.0, 2.0, 1), (1.0, 1.0, 4), (0.5, 1.0, 2), (0.9, 0.3, 4), (0.3, 1.0, 1)],
-         hints=["How far is the training within its cycle? That is again a number from 0 to 1.", "t * cycles % 1 is that number, but for t = 1.",
-                "cosine_decay does the rest."],
-         mistakes=[(lambda t, peak, cycles: cosine_decay(t * cycles % 1, peak), "It looks as if the rate jumps up at t = 1, where the last cycle ends."),
-                   (lambda t, peak, cycles: cosine_decay(t, peak), "It looks as if the restarts are missing."),
-                   (lambda t, peak, cycles: peak * (1 - (1.0 if t == 1 else t * cycles % 1)), "It looks as if the rate falls in a straight line; it should follow a cosine."),
-                   (lambda t, peak, cycles: cosine_decay(1 - abs(1 - t * cycles * 2 % 2), peak), "It looks as if the rate climbs back along the cosine; it should jump.")])
-
-# %% ../../nbs/solutions/05_optimizers.ipynb #8e110dd5
-def accumulated(
-    grads,  # gradient of each piece's mean loss, (k, d)
-    sizes,  # samples in each piece, (k,), int64
-):  # (d,)
-    "Gradient of the mean loss over the samples of all pieces."
-    return (grads * sizes[:, None]).sum(0) / sizes.sum()
-
-
-exercise("05.6", "gradient accumulation", accumulated, outputs=("the gradient",),
-         cases=lambda rng: [(torch.randn(len(s), d, generator=rng), torch.tensor(s)) for s, d in [([3, 1], 1), ([5], 2), ([4, 4, 2], 3), ([2, 2], 2)]],
-         hints=["The sum over the samples of a piece is its mean times its size.", "Add up these sums, and divide by the number of all samples."],
-         mistakes=[(lambda grads, sizes: grads.mean(0), "It looks as if each piece counts the same; a piece with more samples counts more."),
-                   (lambda grads, sizes: grads.sum(0), "It looks as if you add the means up; the result must be a mean over all samples again."),
-                   (lambda grads, sizes: (grads * sizes[:, None]).sum(0), "It looks as if the division by the number of all samples is missing."),
-                   (lambda grads, sizes: (grads * sizes[:, None]).mean(0), "It looks as if you divide by the number of pieces; divide by the number of samples."),
-                   (lambda grads, sizes: (grads / sizes[:, None]).sum(0), "It looks as if you divide by the sizes; the gradients are means already.")])

@@ -10,17 +10,43 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['batch_norm_step', 'fold_batch_norm', 'stratified_folds', 'when_to_stop', 'bias_and_variance']
+__all__ = ['bias_and_variance', 'batch_norm_step', 'stratified_folds', 'when_to_stop', 'fold_batch_norm']
 
 # %% ../../nbs/solutions/06_training.ipynb #5737366d
-exercise("06.1", "the bound of kaiming_uniform_", (6 / 300) ** 0.5, tolerance=1e-2, outputs=("the bound",),
+exercise("06.1", "the bound of kaiming_uniform_", (6 / 400) ** 0.5, tolerance=1e-2, outputs=("the bound",),
          hints=["The default mode is fan_in, so only the number of inputs counts. The variance should be 2 / n.",
-                "A uniform distribution from -a to a has the variance a² / 3. Solve a² / 3 = 2 / 300."],
-         mistakes=[((2 / 300) ** 0.5, "That is the standard deviation; the bound of a uniform distribution is √3 times as large."),
-                   ((6 / 400) ** 0.5, "That is Xavier's rule, with inputs and outputs; Kaiming's takes one of them."),
+                "A uniform distribution from -a to a has the variance a² / 3. Solve a² / 3 = 2 / 400."],
+         mistakes=[((2 / 400) ** 0.5, "That is the standard deviation; the bound of a uniform distribution is √3 times as large."),
+                   ((6 / 500) ** 0.5, "That is Xavier's rule, with inputs and outputs; Kaiming's takes one of them."),
                    ((6 / 100) ** 0.5, "It looks as if you took the outputs; the default mode is fan_in."),
-                   ((3 / 300) ** 0.5, "It looks as if the ReLU is forgotten: it halves the mean square, so the variance is 2 / n."),
-                   (2 / 300, "That is the variance of the weights; from it follows the bound.")])
+                   ((2 / 100) ** 0.5, "That is the standard deviation for the outputs; the default mode is fan_in, and a uniform distribution reaches √3 times as far."),
+                   ((3 / 400) ** 0.5, "It looks as if the ReLU is forgotten: it halves the mean square, so the variance is 2 / n."),
+                   (2 / 400, "That is the variance of the weights; from it follows the bound.")])
+
+# %% ../../nbs/solutions/06_training.ipynb #71ff393a
+def bias_and_variance(
+    predicted,  # predictions of models from S training sets, (S, T)
+    truth,  # (T,)
+):  # bias² and variance, means over the places
+    "The two parts of the mean squared distance from the truth."
+    middle = predicted.mean(0)
+    return (middle - truth).square().mean(), predicted.var(0, correction=0).mean()
+
+
+exercise("06.2", "bias² and variance", bias_and_variance, outputs=("bias²", "the variance"),
+         cases=lambda rng: [(torch.randn(s, t, generator=rng) + 1, torch.randn(t, generator=rng)) for s, t in [(2, 1), (3, 2), (5, 4), (4, 7)]],
+         hints=["First the mean prediction at each place: over the training sets, dimension 0.", "bias² is the squared distance of the mean prediction from the truth.",
+                "predicted.var(0, correction=0) divides by S."],
+         mistakes=[(lambda predicted, truth: ((predicted - truth).square().mean(), predicted.var(0, correction=0).mean()),
+                    "It looks as if bias² is the whole error; take the mean prediction first, then the distance."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(0).mean()),
+                    "It looks as if the variance divides by S - 1; then the two parts do not add up."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).mean() ** 2, predicted.var(0, correction=0).mean()),
+                    "It looks as if the bias is averaged before it is squared; biases of both signs then cancel."),
+                   (lambda predicted, truth: bias_and_variance(predicted, truth)[::-1], "The two are exchanged: first bias², then the variance."),
+                   (lambda predicted, truth: (bias_and_variance(predicted, truth)[0], predicted.std(0, correction=0).mean()), "It looks as if you give the standard deviation; give its square."),
+                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(correction=0)),
+                    "It looks as if the variance is taken over all numbers; take it over the training sets, at each place.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #97c0be01
 def batch_norm_step(
@@ -41,6 +67,11 @@ def _normalized_with(out_correction, running_correction, kept=0.9):
     return step
 
 
+def _epsilon_outside(x, running_mean, running_var):
+    _, mean, var = batch_norm_step(x, running_mean, running_var)
+    return (x - x.mean(0)) / (x.std(0, correction=0) + 1e-5), mean, var
+
+
 def _by_running(x, running_mean, running_var):
     _, mean, var = batch_norm_step(x, running_mean, running_var)
     return (x - running_mean) / (running_var + 1e-5).sqrt(), mean, var
@@ -51,54 +82,20 @@ def _by_sample(x, running_mean, running_var):
     return (x - x.mean(1, keepdim=True)) / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt(), mean, var
 
 # %% ../../nbs/solutions/06_training.ipynb #75456dd2
-exercise("06.2", "a step of batch normalization", batch_norm_step,
+exercise("06.3", "a step of batch normalization", batch_norm_step,
          outputs=("the normalized batch", "the new running mean", "the new running variance"),
          cases=lambda rng: [(2 * torch.randn(n, c, generator=rng) + 1, torch.randn(c, generator=rng), torch.rand(c, generator=rng) + 0.5)
-                            for n, c in [(3, 1), (2, 2), (8, 3), (5, 4)]],
+                            for n, c in [(3, 1), (2, 2), (8, 3), (5, 4)]] + [(torch.tensor([[1.0, 0.001], [1.0, 0.003], [1.0, 0.0]]), torch.zeros(2), torch.ones(2))],
          hints=["Mean and variance are taken over the batch, one of each for each channel: dimension 0.",
                 "x.var(0, correction=0) divides by n, x.var(0) by n - 1. Torch uses the first to normalize, and the second for the running value.",
                 "The running values keep 0.9 of themselves and take in 0.1 of the new value."],
          mistakes=[(_normalized_with(1, 1), "It looks as if you normalize with the variance that divides by n - 1; there it is n."),
                    (_normalized_with(0, 0), "It looks as if the running variance takes the variance that divides by n; torch takes n - 1 there."),
                    (_normalized_with(0, 1, 0.1), "It looks as if the shares are swapped: torch's momentum is the share of the new value."),
+                   (_normalized_with(1, 0), "It looks as if the two variances are exchanged: the one that divides by n normalizes, the other one goes into the running value."),
+                   (_epsilon_outside, "It looks as if ε is added to the deviation; it is added to the variance, under the root."),
                    (_by_running, "It looks as if you normalize with the running values; in training it is those of the batch."),
                    (_by_sample, "It looks as if you normalize each sample; that is layer normalization.")])
-
-# %% ../../nbs/solutions/06_training.ipynb #3c35201f
-def fold_batch_norm(
-    weight,  # of the linear layer, (m, n)
-    bias,  # of the linear layer, (m,)
-    mean,  # running mean, (m,)
-    var,  # running variance, (m,)
-    gamma,  # weight of the normalization, (m,)
-    beta,  # bias of the normalization, (m,)
-):  # weight (m, n) and bias (m,)
-    "One linear layer that does what the linear layer and the batch normalization behind it do in evaluation."
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, scale * (bias - mean) + beta
-
-
-def _unscaled_mean(weight, bias, mean, var, gamma, beta):
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, scale * bias - mean + beta
-
-
-def _bias_kept(weight, bias, mean, var, gamma, beta):
-    scale = gamma / (var + 1e-5).sqrt()
-    return scale[:, None] * weight, bias - scale * mean + beta
-
-
-exercise("06.3", "batch normalization folded into a linear layer", fold_batch_norm, outputs=("the weight", "the bias"),
-         cases=lambda rng: [(torch.randn(m, n, generator=rng), *(torch.randn(m, generator=rng) for _ in range(2)), torch.rand(m, generator=rng) + 0.2,
-                             *(torch.randn(m, generator=rng) for _ in range(2))) for m, n in [(1, 1), (2, 3), (3, 3), (4, 2)]],
-         hints=["Write down what the two layers compute for an input x, and collect what x is multiplied by.",
-                "Each row of the weight is multiplied by gamma / sqrt(var + eps).", "The bias goes through the normalization too: subtract the mean, scale, add beta."],
-         mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
-                   (_bias_kept, "It looks as if the bias of the linear layer is not scaled; it goes through the normalization too."),
-                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, mean, var ** 2, gamma, beta),
-                    "It looks as if you divide by the variance; divide by its root."),
-                   (lambda weight, bias, mean, var, gamma, beta: (weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
-                    "It looks as if the weight is left as it was; each row is scaled.")])
 
 # %% ../../nbs/solutions/06_training.ipynb #8bdf74f5
 def stratified_folds(
@@ -130,6 +127,8 @@ exercise("06.4", "stratified folds", stratified_folds, outputs=("the fold",),
          hints=["Go through the classes one after the other; y.unique() lists them.", "Where is a class? (y == c).nonzero()[:, 0] gives the rows.",
                 "Within those rows, the fold is the place in the row of rows, modulo k: torch.arange(len(rows)) % k."],
          mistakes=[(lambda y, k: torch.arange(len(y)) % k, "It looks as if you count all samples together; count each class on its own."),
+                   (lambda y, k: stratified_folds(y.sort().values, k), "It looks as if you return the folds class by class; each belongs in the place of its sample."),
+                   (lambda y, k: stratified_folds(y, k) + 1, "Folds are counted from 0."),
                    (lambda y, k: y % k, "It looks as if a class goes into one fold as a whole; that is the opposite of what is asked."),
                    (_one_count_for_all, "It looks as if the count goes on from class to class; start again at fold 0 for each class."),
                    (_in_blocks, "It looks as if each fold gets a run of neighbors; deal the samples out in turn, as cards.")])
@@ -155,6 +154,15 @@ def _ties_count(losses, patience):
     return len(losses), best
 
 
+def _never_reset(losses, patience):
+    worse, best = 0, 0
+    for epoch, loss in enumerate(losses):
+        if loss < losses[best]: best = epoch
+        elif epoch: worse += 1
+        if worse >= patience: return epoch + 1, best
+    return len(losses), best
+
+
 def _against_the_last(losses, patience):
     worse, best = 0, 0
     for epoch, loss in enumerate(losses):
@@ -166,38 +174,66 @@ def _against_the_last(losses, patience):
 # %% ../../nbs/solutions/06_training.ipynb #512cf53b
 exercise("06.5", "when early stopping stops", when_to_stop, outputs=("the number of epochs", "the epoch kept"),
          cases=lambda rng: [(torch.tensor(v), p) for v, p in [([3.0, 2.0], 1), ([1.0, 2.0, 0.5], 1), ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 2),
-                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2)]],
+                                                              ([1.0, 0.8, 0.9, 0.85, 0.7, 0.95], 3), ([1.0, 0.5, 0.5, 0.5, 0.4], 3), ([1.0, 0.5, 0.5, 0.6], 2), ([1.0, 1.1, 0.9, 1.0, 0.8, 0.9], 2), ([1.0, 2.0, 3.0, 0.5, 0.6, 0.7], 1)]],
          hints=["Go through the epochs and remember the best one so far.", "Stop when the present epoch is patience epochs behind the best one.",
                 "It may never stop: then all epochs are trained. The number of epochs is one more than the number of the last one."],
          mistakes=[(lambda losses, patience: (when_to_stop(losses, patience)[0] - 1, when_to_stop(losses, patience)[1]),
                     "It looks as if you give the number of the last epoch; counted from 0, there is one more."),
                    (lambda losses, patience: when_to_stop(losses, patience + 1), "It looks as if it waits one epoch too long: stop when the best is patience epochs ago."),
                    (_ties_count, "It looks as if an equal loss counts as an improvement."),
+                   (_never_reset, "It looks as if all bad epochs count together; after an improvement the count begins again at 0."),
+                   (lambda losses, patience: when_to_stop(losses, patience - 1) if patience > 1 else (len(losses[:2]), 0),
+                    "It looks as if it stops one epoch too early: the best one must be patience epochs ago."),
+                   (lambda losses, patience: (when_to_stop(losses, patience)[0], when_to_stop(losses, patience)[1] + 1), "The epoch kept is counted from 0."),
+                   (lambda losses, patience: when_to_stop(losses, patience)[::-1], "The two numbers are exchanged: first how many epochs are trained, then which one is kept."),
                    (_against_the_last, "It looks as if each epoch is compared with the one before; compare it with the best."),
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], when_to_stop(losses, patience)[0] - 1),
                     "It looks as if the last weights are kept; keep those of the best epoch."),
+                   (lambda losses, patience: (min(int(losses.argmin()) + patience + 1, len(losses)), int(losses.argmin())),
+                    "It looks as if you look for the best of all epochs first; training stops before it can see those that come later."),
+                   (lambda losses, patience: (len(losses), int(losses.argmin())), "It looks as if it never stops."),
                    (lambda losses, patience: (when_to_stop(losses, patience)[0], int(losses.argmin())),
                     "It looks as if you look at epochs after the stop; they were never trained.")])
 
-# %% ../../nbs/solutions/06_training.ipynb #71ff393a
-def bias_and_variance(
-    predicted,  # predictions of models from S training sets, (S, T)
-    truth,  # (T,)
-):  # bias² and variance, means over the places
-    "The two parts of the mean squared distance from the truth."
-    middle = predicted.mean(0)
-    return (middle - truth).square().mean(), predicted.var(0, correction=0).mean()
+# %% ../../nbs/solutions/06_training.ipynb #3c35201f
+def fold_batch_norm(
+    weight,  # of the linear layer, (m, n)
+    bias,  # of the linear layer, (m,)
+    mean,  # running mean, (m,)
+    var,  # running variance, (m,)
+    gamma,  # weight of the normalization, (m,)
+    beta,  # bias of the normalization, (m,)
+):  # weight (m, n) and bias (m,)
+    "One linear layer that does what the linear layer and the batch normalization behind it do in evaluation."
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, scale * (bias - mean) + beta
 
 
-exercise("06.6", "bias² and variance", bias_and_variance, outputs=("bias²", "the variance"),
-         cases=lambda rng: [(torch.randn(s, t, generator=rng) + 1, torch.randn(t, generator=rng)) for s, t in [(2, 1), (3, 2), (5, 4), (4, 7)]],
-         hints=["First the mean prediction at each place: over the training sets, dimension 0.", "bias² is the squared distance of the mean prediction from the truth.",
-                "predicted.var(0, correction=0) divides by S."],
-         mistakes=[(lambda predicted, truth: ((predicted - truth).square().mean(), predicted.var(0, correction=0).mean()),
-                    "It looks as if bias² is the whole error; take the mean prediction first, then the distance."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(0).mean()),
-                    "It looks as if the variance divides by S - 1; then the two parts do not add up."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).mean() ** 2, predicted.var(0, correction=0).mean()),
-                    "It looks as if the bias is averaged before it is squared; biases of both signs then cancel."),
-                   (lambda predicted, truth: ((predicted.mean(0) - truth).square().mean(), predicted.var(correction=0)),
-                    "It looks as if the variance is taken over all numbers; take it over the training sets, at each place.")])
+def _unscaled_mean(weight, bias, mean, var, gamma, beta):
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, scale * bias - mean + beta
+
+
+def _bias_kept(weight, bias, mean, var, gamma, beta):
+    scale = gamma / (var + 1e-5).sqrt()
+    return scale[:, None] * weight, bias - scale * mean + beta
+
+
+exercise("06.6", "batch normalization folded into a linear layer", fold_batch_norm, outputs=("the weight", "the bias"),
+         cases=lambda rng: [(torch.randn(m, n, generator=rng), *(torch.randn(m, generator=rng) for _ in range(2)), torch.rand(m, generator=rng) + 0.2,
+                             *(torch.randn(m, generator=rng) for _ in range(2))) for m, n in [(1, 1), (2, 3), (3, 3), (4, 2)]],
+         hints=["Write down what the two layers compute for an input x, and collect what x is multiplied by.",
+                "Each row of the weight is multiplied by gamma / sqrt(var + eps).", "The bias goes through the normalization too: subtract the mean, scale, add beta."],
+         mistakes=[(_unscaled_mean, "It looks as if the mean is not scaled; it is subtracted before the scaling."),
+                   (lambda weight, bias, mean, var, gamma, beta: (gamma / (var + 1e-5).sqrt() * weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: (weight * (gamma / (var + 1e-5).sqrt()), fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "Each row of the weight is scaled, and a vector of m factors multiplies columns: give it the shape (m, 1)."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, -mean, var, gamma, beta), "It looks as if the mean is added; it is subtracted."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, 0 * mean, var, gamma, beta), "It looks as if the mean is left out."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, 0 * bias, mean, var, gamma, beta), "It looks as if the bias of the linear layer is left out."),
+                   (_bias_kept, "It looks as if the bias of the linear layer is not scaled; it goes through the normalization too."),
+                   (lambda weight, bias, mean, var, gamma, beta: fold_batch_norm(weight, bias, mean, var ** 2, gamma, beta),
+                    "It looks as if you divide by the variance; divide by its root."),
+                   (lambda weight, bias, mean, var, gamma, beta: (weight, fold_batch_norm(weight, bias, mean, var, gamma, beta)[1]),
+                    "It looks as if the weight is left as it was; each row is scaled.")])

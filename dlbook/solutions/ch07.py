@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['precision_recall_f1', 'filled_with_flags', 'group_folds', 'pr_auc', 'cheapest_threshold', 'mixup']
+__all__ = ['precision_recall_f1', 'filled_with_flags', 'mixup', 'group_folds', 'pr_auc', 'cheapest_threshold']
 
 # %% ../../nbs/solutions/07_preparation.ipynb #faf407fc
 def precision_recall_f1(
@@ -47,6 +47,9 @@ exercise("07.1", "precision, recall and F1", precision_recall_f1, outputs=("the 
                 "Precision divides them by the number of rows that the model reports, recall by the number of positive rows.",
                 "F1 is 2 TP / (2 TP + FP + FN), which is twice the true positives over the sum of the two numbers."],
          mistakes=[(_swapped, "It looks as if precision and recall are exchanged: precision divides by what the model reports."),
+                   (lambda y, said: precision_recall_f1(y, said) * torch.tensor([1, 1, 0.5]), "It looks as if F1 lacks its factor 2: it is 2PR / (P + R)."),
+                   (lambda y, said: 100 * precision_recall_f1(y, said), "It looks as if you give percent; give numbers from 0 to 1."),
+                   (lambda y, said: precision_recall_f1(1 - y, 1 - said), "It looks as if the negative rows are taken for the positive ones: 1 is positive."),
                    (_mean_instead, "It looks as if F1 is the plain mean of the two; it is 2PR / (P + R)."),
                    (_undefined, "It looks as if 0 / 0 gives NaN; where a denominator is 0 the measure is 0."),
                    (_accuracy_first, "It looks as if the first number is the accuracy; precision looks only at the rows that the model reports.")])
@@ -87,15 +90,65 @@ def _tables(rng):
         cases.append((torch.tensor(rows), torch.tensor(train, dtype=torch.bool)))
     return cases
 
-
+# %% ../../nbs/solutions/07_preparation.ipynb #57438473
 exercise("07.2", "gaps filled, with flags", filled_with_flags, cases=_tables, outputs=("the table",),
          hints=["torch.isnan gives the flags, as booleans.", "x[train] are the training rows. nanmean(0) leaves out the gaps, column by column.",
                 "torch.where(gaps, means, x) fills; torch.cat(..., 1) puts the flags beside."],
          mistakes=[(_from_all_rows, "It looks as if the means come from all rows; the rows for judging must have no say."),
+                   (lambda x, train: filled_with_flags(x, train).roll(x.shape[1], 1), "It looks as if the flags come first; first the filled table, then the flags."),
+                   (lambda x, train: torch.cat([torch.where(torch.isnan(x), x[train].mean(0), x), torch.isnan(x).to(x.dtype)], 1),
+                    "A mean over a column with gaps is NaN: nanmean leaves them out."),
+                   (lambda x, train: torch.cat([torch.where(torch.isnan(x), x.nan_to_num(0.0)[train].mean(0), x), torch.isnan(x).to(x.dtype)], 1),
+                    "It looks as if the gaps count as 0 in the mean; only known values count."),
+                   (lambda x, train: torch.cat([x, torch.isnan(x).to(x.dtype)], 1), "It looks as if the gaps are still there."),
                    (_zeros, "It looks as if the gaps are filled with 0; use the mean of the column's training values."),
                    (_flag_known, "It looks as if the flags are the wrong way around: 1 where the value was missing."),
                    (_whole_mean, "It looks as if one mean fills all columns; each column has its own."),
                    (_medians, "It looks as if the gaps are filled with the median; here the mean is asked for.")])
+
+# %% ../../nbs/solutions/07_preparation.ipynb #42f95d59
+def mixup(
+    x,  # inputs, (n, d)
+    y,  # labels, (n,), int64
+    classes,  # how many classes there are
+    other,  # row to mix with, (n,), int64
+    lam,  # share of the row itself, (n,)
+):  # (n, d) and (n, classes)
+    "Inputs and one-hot labels, mixed (Zhang and others 2018)."
+    target, share = F.one_hot(y, classes).to(x.dtype), lam[:, None]
+    return share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
+
+
+def _only_inputs(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], F.one_hot(y, classes).to(x.dtype)
+
+
+def _overwritten(x, y, classes, other, lam):
+    target, rows = torch.zeros(len(x), classes), torch.arange(len(x))
+    target[rows, y] = lam
+    target[rows, y[other]] = 1 - lam
+    return mixup(x, y, classes, other, lam)[0], target
+
+
+def _exchanged(x, y, classes, other, lam): return mixup(x, y, classes, other, 1 - lam)
+
+
+def _one_share(x, y, classes, other, lam): return mixup(x, y, classes, other, lam[:1].expand(len(x)))
+
+
+def _other_labels(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], mixup(x, y, classes, other, 1 - lam)[1]
+
+
+exercise("07.3", "mixup", mixup, outputs=("the mixed inputs", "the mixed labels"),
+         cases=lambda rng: [(torch.randn(n, d, generator=rng), torch.randint(0, c, (n,), generator=rng), c, (torch.arange(n) + 1) % n, torch.rand(n, generator=rng))
+                            for n, d, c in [(2, 1, 2), (3, 2, 4), (5, 3, 3), (1, 2, 2)]],
+         hints=["lam[:, None] has the shape (n, 1), and so multiplies whole rows.", "x[other] are the rows to mix with.", "Make the labels one-hot, and mix them in the same way."],
+         mistakes=[(_only_inputs, "It looks as if the labels are not mixed."),
+                   (_exchanged, "It looks as if the shares are exchanged: lam belongs to the row itself."),
+                   (_overwritten, "It looks as if the second share overwrites the first where both rows have one class; there they add up to 1."),
+                   (lambda x, y, classes, other, lam: (mixup(x, y, classes, other, lam)[0], lam * y + (1 - lam) * y[other]),
+                    "It looks as if the class numbers are mixed; make them one-hot first."),
+                   (_one_share, "It looks as if all rows get the same share; each has its own."),
+                   (_other_labels, "It looks as if the labels are mixed the other way around than the inputs.")])
 
 # %% ../../nbs/solutions/07_preparation.ipynb #a8030b83
 def group_folds(
@@ -106,12 +159,14 @@ def group_folds(
     return groups.unique(return_inverse=True)[1] % k
 
 
-exercise("07.3", "folds by group", group_folds, outputs=("the fold",),
+exercise("07.4", "folds by group", group_folds, outputs=("the fold",),
          cases=lambda rng: [(torch.tensor(g), k) for g, k in [([5, 5, 9], 2), ([3, 1, 3, 2], 2), ([10, 20, 30, 40, 10], 3), ([7, 7], 3), ([4, 8, 6, 2, 0], 1)]],
          hints=["Which number has each group among the different groups, in increasing order?", "groups.unique(return_inverse=True) gives that number for each row.",
                 "Its remainder after division by k goes 0, 1, ..., k - 1, 0, 1, ..."],
          mistakes=[(lambda groups, k: torch.arange(len(groups)) % k, "It looks as if rows are dealt out, not groups; all rows of a group go to the same fold."),
                    (lambda groups, k: groups % k, "It looks as if you take the remainder of the group's name; number the groups from 0 first."),
+                   (lambda groups, k: groups.argsort(stable=True).argsort() % k, "It looks as if rows are numbered in the order of their groups; rows of one group need one number."),
+                   (lambda groups, k: groups.unique(return_inverse=True)[1] % k + 1, "Folds are counted from 0."),
                    (lambda groups, k: groups.unique(return_inverse=True)[1], "It looks as if each group is a fold of its own; there are only k."),
                    (lambda groups, k: torch.tensor([list(dict.fromkeys(groups.tolist())).index(g) % k for g in groups.tolist()]),
                     "It looks as if the groups are numbered as they appear; take them in increasing order.")])
@@ -133,13 +188,19 @@ def _straight_lines(p, y):
     return torch.trapezoid(torch.cat([torch.ones(1), precision]), torch.cat([torch.zeros(1), recall]))
 
 
+def _without_the_first(p, y):
+    y = y[p.argsort(descending=True)]
+    precision = y.cumsum(0) / torch.arange(1, len(y) + 1)
+    return (precision[1:] * y[1:]).sum() / y.sum()
+
+
 def _mean_of_all(p, y): return (y[p.argsort(descending=True)].cumsum(0) / torch.arange(1, len(y) + 1)).mean()
 
 
 def _roc(p, y): return (p[y == 1][:, None] > p[y == 0]).float().mean() if (y == 0).any() else torch.tensor(1.0)
 
 
-exercise("07.4", "PR-AUC", pr_auc, outputs=("the area",),
+exercise("07.5", "PR-AUC", pr_auc, outputs=("the area",),
          cases=lambda rng: [(torch.tensor([0.9, 0.1, 0.5]), torch.tensor([0, 0, 1])), (torch.tensor([0.2, 0.8]), torch.tensor([1, 1])),
                             (torch.randperm(8, generator=rng) / 8, torch.tensor([1, 0, 0, 1, 0, 0, 0, 1])), (torch.tensor([0.3, 0.7, 0.1, 0.6]), torch.tensor([0, 1, 0, 1]))],
          hints=["Sort the labels by falling score: p.argsort(descending=True).", "After k rows the true positives are y.cumsum(0), and the reported rows are k.",
@@ -147,6 +208,10 @@ exercise("07.4", "PR-AUC", pr_auc, outputs=("the area",),
          mistakes=[(lambda p, y: pr_auc(-p, y), "It looks as if the scores are sorted upward; the largest comes first."),
                    (_straight_lines, "It looks as if the points are joined by straight lines; the sum has steps (Davis and Goadrich 2006)."),
                    (_mean_of_all, "It looks as if the precision is averaged over all rows; only those where the recall grows count."),
+                   (_without_the_first, "It looks as if the first row is left out: R₀ is 0, so its step counts too."),
+                   (lambda p, y: pr_auc(p, y) * y.sum(), "It looks as if the sum is not divided by the number of positives."),
+                   (lambda p, y: torch.trapezoid(*(lambda y: (y.cumsum(0) / torch.arange(1, len(y) + 1), y.cumsum(0) / y.sum()))(y[p.argsort(descending=True)])),
+                    "It looks as if the points are joined by straight lines; the sum has steps (Davis and Goadrich 2006)."),
                    (_roc, "That is the area under the ROC curve."),
                    (lambda p, y: pr_auc(torch.arange(len(p), 0, -1.0), y), "It looks as if the labels are not sorted by the scores.")])
 
@@ -178,7 +243,7 @@ def _strict(p, y, cost_fp, cost_fn):
     return candidates[(cost_fp * (said & (y == 0)).sum(1) + cost_fn * (~said & (y == 1)).sum(1)).argmin()]
 
 
-exercise("07.5", "the cheapest threshold", cheapest_threshold, outputs=("the threshold",),
+exercise("07.6", "the cheapest threshold", cheapest_threshold, outputs=("the threshold",),
          cases=lambda rng: [(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 1, 0, 1]), 1.0, 1.0), (torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1]), 1.0, 5.0),
                             (torch.tensor([0.3, 0.9]), torch.tensor([1, 0]), 2.0, 1.0), (torch.tensor([0.2, 0.6, 0.7]), torch.tensor([1, 0, 1]), 1.0, 1.0),
                             ((torch.randperm(20, generator=rng) + 1) / 21, torch.tensor([0, 1, 0, 0] * 5), 1.0, 3.0),
@@ -189,38 +254,7 @@ exercise("07.5", "the cheapest threshold", cheapest_threshold, outputs=("the thr
                    (lambda p, y, cost_fp, cost_fn: cheapest_threshold(p, y, 1.0, 1.0), "It looks as if the costs are left out."),
                    (_smallest, "It looks as if you take the smallest of equally cheap thresholds; take the largest."),
                    (_strict, "It looks as if a row at the threshold is not reported; it is reported if p >= threshold."),
+                   (lambda p, y, cost_fp, cost_fn: p.tolist().index(cheapest_threshold(p, y, cost_fp, cost_fn)), "It looks as if you return the place of the threshold in p; return its value."),
+                   (lambda p, y, cost_fp, cost_fn: p.sort(descending=True).values.tolist().index(cheapest_threshold(p, y, cost_fp, cost_fn)),
+                    "It looks as if you return the place of the threshold among the sorted values; return its value."),
                    (lambda p, y, cost_fp, cost_fn: torch.tensor(cost_fp / (cost_fp + cost_fn)), "That is the threshold for true probabilities; here you search among the values of p.")])
-
-# %% ../../nbs/solutions/07_preparation.ipynb #42f95d59
-def mixup(
-    x,  # inputs, (n, d)
-    y,  # labels, (n,), int64
-    classes,  # how many classes there are
-    other,  # row to mix with, (n,), int64
-    lam,  # share of the row itself, (n,)
-):  # (n, d) and (n, classes)
-    "Inputs and one-hot labels, mixed (Zhang and others 2018)."
-    target, share = F.one_hot(y, classes).to(x.dtype), lam[:, None]
-    return share * x + (1 - share) * x[other], share * target + (1 - share) * target[other]
-
-
-def _only_inputs(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], F.one_hot(y, classes).to(x.dtype)
-
-
-def _exchanged(x, y, classes, other, lam): return mixup(x, y, classes, other, 1 - lam)
-
-
-def _one_share(x, y, classes, other, lam): return mixup(x, y, classes, other, lam[:1].expand(len(x)))
-
-
-def _other_labels(x, y, classes, other, lam): return mixup(x, y, classes, other, lam)[0], mixup(x, y, classes, other, 1 - lam)[1]
-
-
-exercise("07.6", "mixup", mixup, outputs=("the mixed inputs", "the mixed labels"),
-         cases=lambda rng: [(torch.randn(n, d, generator=rng), torch.randint(0, c, (n,), generator=rng), c, (torch.arange(n) + 1) % n, torch.rand(n, generator=rng))
-                            for n, d, c in [(2, 1, 2), (3, 2, 4), (5, 3, 3), (1, 2, 2)]],
-         hints=["lam[:, None] has the shape (n, 1), and so multiplies whole rows.", "x[other] are the rows to mix with.", "Make the labels one-hot, and mix them in the same way."],
-         mistakes=[(_only_inputs, "It looks as if the labels are not mixed."),
-                   (_exchanged, "It looks as if the shares are exchanged: lam belongs to the row itself."),
-                   (_one_share, "It looks as if all rows get the same share; each has its own."),
-                   (_other_labels, "It looks as if the labels are mixed the other way around than the inputs.")])

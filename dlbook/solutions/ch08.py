@@ -12,7 +12,7 @@ from ..cnn import conv2d, fold
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['receptive_field', 'transposed', 'through_fft', 'count_weights', 'activation_map']
+__all__ = ['COUNTED', 'activation_map', 'receptive_field', 'count_weights', 'transposed', 'through_fft']
 
 # %% ../../nbs/solutions/08_convolution.ipynb #5e8b5486
 exercise("08.1", "the size behind three layers", 20, outputs=("the width",),
@@ -23,6 +23,37 @@ exercise("08.1", "the size behind three layers", 20, outputs=("the width",),
                    (21, "It looks as if you round up; places where the kernel would hang over the end are left out."),
                    (19, "It looks as if the padding of the first layer is forgotten."),
                    (17, "It looks as if the + 1 is forgotten: a kernel as large as the image has one place.")])
+
+# %% ../../nbs/solutions/08_convolution.ipynb #85c7897a
+def activation_map(
+    maps,  # behind the last stage, (n, C, h, w)
+    weight,  # of the linear layer in the head, (K, C)
+    target,  # a class for each image, (n,), int64
+):  # (n, h, w)
+    "The map whose mean over all places is the class's logit without its bias (Zhou and others 2016)."
+    return torch.einsum("nchw,nc->nhw", maps, weight[target])
+
+
+exercise("08.2", "class activation maps", activation_map, outputs=("the map",),
+         cases=lambda rng: [(torch.randn(n, c, h, w, generator=rng), torch.randn(k, c, generator=rng), torch.randint(k, (n,), generator=rng))
+                            for n, c, h, w, k in [(1, 1, 2, 2, 2), (2, 3, 2, 3, 4), (3, 4, 4, 4, 3), (5, 2, 3, 1, 10)]],
+         hints=["weight[target] gives, for each image, the C weights of its class: shape (n, C).",
+                "Multiply each map by its weight, which needs the shape (n, C, 1, 1), and add over the channels.",
+                "The mean of the result over its places, plus the bias, must be the logit."],
+         mistakes=[(lambda maps, weight, target: activation_map(maps, weight, target) / maps.shape[1],
+                    "It looks as if you take the mean over the channels; take their sum."),
+                   (lambda maps, weight, target: activation_map(maps, weight, target).relu(),
+                    "It looks as if you cut off what is negative; what speaks against the class belongs to the map too."),
+                   (lambda maps, weight, target: activation_map(maps, weight, target)[:, None], "The map has the shape (n, h, w); it looks as if a dimension of size 1 is left for the channels."),
+                   (lambda maps, weight, target: activation_map(maps, weight, target).mean((1, 2)), "That is the logit without its bias; the map still has its places."),
+                   (lambda maps, weight, target: torch.einsum("nchw,kc->nkhw", maps, weight), "These are the maps of all classes; take that of the target for each image."),
+                   (lambda maps, weight, target: maps.mean(1), "It looks as if the weights are not used: each map counts as much as the class's weight says."),
+                   (lambda maps, weight, target: torch.einsum("nchw,c->nhw", maps, weight[target[0]]),
+                    "It looks as if all images get the weights of the first image's class."),
+                   (lambda maps, weight, target: torch.einsum("nchw,nc->nhw", maps, weight[target].softmax(1)),
+                    "It looks as if a softmax is taken of the weights; they are used as they are."),
+                   (lambda maps, weight, target: activation_map(maps, weight, target) / maps[0, 0].numel(),
+                    "It looks as if you divide by the number of places; the mean over the places comes later.")])
 
 # %% ../../nbs/solutions/08_convolution.ipynb #c716e441
 def receptive_field(
@@ -49,7 +80,7 @@ def _field(own_stride=False, dilated=True, steps=True, start=1):
 def _last_stride(layers): return receptive_field(layers)[0], layers[-1][1]
 
 # %% ../../nbs/solutions/08_convolution.ipynb #bab33586
-exercise("08.2", "the receptive field", receptive_field, outputs=("the field", "the step"),
+exercise("08.3", "the receptive field", receptive_field, outputs=("the field", "the step"),
          cases=lambda rng: [([(3, 1, 1)],), ([(3, 1, 1), (3, 1, 1)],), ([(3, 2, 1), (3, 1, 1)],), ([(3, 1, 1), (3, 1, 2)],),
                             ([(7, 2, 1), (3, 2, 1), (3, 1, 1), (3, 2, 1)],), ([(5, 1, 2), (2, 2, 1), (1, 3, 1), (3, 1, 4)],)],
          hints=["Begin with a field of 1 and a step of 1, and go through the layers.",
@@ -59,7 +90,66 @@ exercise("08.2", "the receptive field", receptive_field, outputs=("the field", "
                    (_field(dilated=False), "It looks as if the dilation is forgotten."),
                    (_field(steps=False), "It looks as if the strides do not enter the field: behind a stride of 2, neighbors are 2 pixels apart."),
                    (_field(start=0), "It looks as if you begin with a field of 0; with no layer at all an output sees one pixel."),
+                   (lambda layers: (receptive_field([(k + 1, s, d) for k, s, d in layers])[0], receptive_field(layers)[1]), "A kernel of k places reaches k - 1 steps beyond the first one."),
+                   (lambda layers: receptive_field(layers[::-1]), "It looks as if you begin with the last layer; with this rule the first layer comes first."),
+                   (lambda layers: (receptive_field(layers)[0], sum(stride for _, stride, _ in layers)), "The strides multiply; it looks as if they are added."),
+                   (lambda layers: receptive_field(layers)[::-1], "The two numbers are exchanged: first the field, then the step."),
                    (_last_stride, "The step is the product of all strides, not only the last.")])
+
+# %% ../../nbs/solutions/08_convolution.ipynb #7679fd61
+def count_weights(
+    n_in,  # channels of the images
+    n_out,  # classes
+    widths,  # channels of each stage
+    blocks,  # in each stage
+):  # a whole number
+    "Number of trained parameters of `dlbook.cnn.ResNet(n_in, n_out, widths, blocks)`."
+    return _count(n_in, n_out, widths, blocks)
+
+
+COUNTED = """
+def count_weights(n_in, n_out, widths, blocks):
+    def layer(a, b, k): return a * b * k * k + 2 * b  # a convolution without bias, and its normalization
+    total, width = layer(n_in, widths[0], 3), widths[0]
+    for stage, new in enumerate(widths):
+        for block in range(blocks):
+            total += layer(width, new, 3) + layer(new, new, 3)
+            if stage > 0 and block == 0: total += layer(width, new, 1)  # the shortcut
+            width = new
+    return total + n_out * (width + 1)
+"""
+
+
+def _count(n_in, n_out, widths, blocks, norm=2, bias=0, shortcut="where needed", head_bias=1, shortcut_size=1):
+    def layer(a, b, k): return a * b * k * k + (bias + norm) * b
+    total, width = layer(n_in, widths[0], 3), widths[0]
+    for stage, new in enumerate(widths):
+        for block in range(blocks):
+            total += layer(width, new, 3) + layer(new, new, 3)
+            halves = stage > 0 and block == 0
+            if {"where needed": halves or width != new, "never": False, "each stage": block == 0, "always": True,
+                    "other width": width != new}[shortcut]:
+                total += layer(width, new, shortcut_size)
+            width = new
+    return total + n_out * (width + head_bias)
+
+# %% ../../nbs/solutions/08_convolution.ipynb #a33da436
+exercise("08.4", "number of weights of a residual network", count_weights, outputs=("the number of weights",), solution=COUNTED,
+         cases=lambda rng: [(1, 10, (4,), 1), (1, 10, (16, 32, 64), 1), (3, 5, (8, 16), 2), (2, 7, (6, 6, 12), 3), (3, 1000, (64, 128, 256, 512), 2)],
+         hints=["Three parts: the stem is a convolution from n_in to widths[0] and a normalization; then the blocks; then a linear layer with bias.",
+                "A block from a to b channels has 9·a·b + 2·b weights in its first half, and 9·b·b + 2·b in the second.",
+                "Only the first block of a stage can change the size, and in the first stage it does not. Where the size or the width changes "
+                "there are a·b + 2·b weights more, those of the shortcut."],
+         mistakes=[(lambda *a: _count(*a, norm=0), "It looks as if the batch normalizations are left out: each has a scale and a shift for every channel."),
+                   (lambda *a: _count(*a, norm=4), "It looks as if you count the running mean and variance: they are buffers, and no optimizer changes them."),
+                   (lambda n_in, n_out, widths, blocks: _count(n_in, n_out, widths, blocks) - 9 * n_in * widths[0] - 2 * widths[0], "It looks as if the stem is left out."),
+                   (lambda *a: _count(*a, bias=1), "It looks as if the convolutions have a bias; in front of a batch normalization they need none."),
+                   (lambda *a: _count(*a, shortcut="never"), "It looks as if the convolutions in the shortcuts are left out."),
+                   (lambda *a: _count(*a, shortcut="each stage"), "It looks as if the first stage has a convolution in its shortcut; it changes neither size nor width."),
+                   (lambda *a: _count(*a, shortcut="always"), "It looks as if each block has a convolution in its shortcut; only those that change size or width do."),
+                   (lambda *a: _count(*a, shortcut="other width"), "It looks as if a stage of the same width as the one before has no convolution in its shortcut; it halves the size, so it has."),
+                   (lambda *a: _count(*a, shortcut_size=3), "It looks as if the shortcut's convolution is 3 x 3; it is 1 x 1."),
+                   (lambda *a: _count(*a, head_bias=0), "It looks as if the bias of the linear layer in the head is missing.")])
 
 # %% ../../nbs/solutions/08_convolution.ipynb #55c48884
 def transposed(
@@ -88,7 +178,7 @@ def _enlarged(x, weight, stride):
     return transposed(wide, weight, 1)[:, :, :size[0], :size[1]]
 
 # %% ../../nbs/solutions/08_convolution.ipynb #efd475ae
-exercise("08.3", "the transposed convolution", transposed, outputs=("the larger map",),
+exercise("08.5", "the transposed convolution", transposed, outputs=("the larger map",),
          cases=lambda rng: [(torch.randn(b, i, h, w, generator=rng), torch.randn(i, o, *k, generator=rng), s)
                             for b, i, o, h, w, k, s in [(1, 1, 1, 2, 2, (2, 2), 1), (1, 1, 1, 1, 2, (3, 3), 2), (1, 2, 3, 2, 3, (3, 2), 2),
                                                         (2, 3, 2, 3, 2, (2, 2), 2), (2, 1, 2, 2, 3, (2, 1), 3)]],
@@ -97,6 +187,8 @@ exercise("08.3", "the transposed convolution", transposed, outputs=("the larger 
                 "As columns for fold: weight.flatten(1).T @ x.flatten(2) has the shape (B, C_out·k·l, H·W)."],
          mistakes=[(_overwritten, "It looks as if windows that overlap overwrite each other; they are added up."),
                    (lambda x, weight, stride: transposed(x, weight.flip(2, 3), stride), "It looks as if the kernel is flipped; each element of x is multiplied with the kernel as it is."),
+                   (lambda x, weight, stride: F.conv_transpose2d(x, weight.transpose(0, 1), stride=stride), "It looks as if the two dimensions of channels are exchanged: here the weight has those of the input first."),
+                   (lambda x, weight, stride: transposed(x, weight.transpose(2, 3), stride), "It looks as if the rows and columns of the kernels are exchanged."),
                    (lambda x, weight, stride: transposed(x, weight, 1), "It looks as if the stride is forgotten: the windows lie stride steps apart."),
                    (_enlarged, "It looks as if each element of x is repeated stride times; there are zeros between them."),
                    (lambda x, weight, stride: F.interpolate(transposed(x, weight, 1), size=transposed(x, weight, stride).shape[2:]),
@@ -121,7 +213,7 @@ def _ring_convolution(x, w): return torch.fft.irfft2(torch.fft.rfft2(x) * torch.
 def _crop(out, x, w): return out[:x.shape[0] - w.shape[0] + 1, :x.shape[1] - w.shape[1] + 1]
 
 # %% ../../nbs/solutions/08_convolution.ipynb #4d2163e1
-exercise("08.4", "correlation through the Fourier transform", through_fft, outputs=("the correlation",),
+exercise("08.6", "correlation through the Fourier transform", through_fft, outputs=("the correlation",),
          cases=lambda rng: [(torch.randn(h, w, generator=rng), torch.randn(k, l, generator=rng))
                             for h, w, k, l in [(2, 2, 1, 2), (3, 3, 2, 2), (5, 4, 3, 2), (4, 7, 4, 3), (7, 5, 1, 1), (9, 8, 5, 5)]],
          hints=["Pad the kernel with zeros to the size of the image: rfft2(w, s=x.shape). And give irfft2 the size too, or odd widths get lost.",
@@ -130,76 +222,9 @@ exercise("08.4", "correlation through the Fourier transform", through_fft, outpu
          mistakes=[(lambda x, w: _ring_convolution(x, w)[w.shape[0] - 1:, w.shape[1] - 1:],
                     "That is the convolution, with the kernel flipped; take the conjugate of the kernel's transform."),
                    (lambda x, w: _crop(_ring_convolution(x, w), x, w), "It looks as if the conjugate is missing, so the windows reach backward over the beginning."),
+                   (lambda x, w: _crop(torch.fft.irfft2(torch.fft.rfft2(x) * torch.fft.rfft2(w, s=x.shape).conj()), x, w), "irfft2 takes an even width for granted: give it the size, s=x.shape."),
+                   (lambda x, w: _crop(_ring_convolution(x, w.flip(0, 1)), x, w), "Turning the kernel around makes a correlation of it too, but then it is the first rows and columns that reach over the edge."),
                    (_ring, "That is the correlation on the ring; cut off the windows that reach over the end."),
                    (lambda x, w: _ring(x, w)[w.shape[0] - 1:, w.shape[1] - 1:], "It looks as if you cut off the first rows and columns; with the conjugate it is the last ones that reach over the end."),
                    (lambda x, w: _crop(torch.fft.irfft2(torch.fft.rfft2(x).conj() * torch.fft.rfft2(w, s=x.shape), s=x.shape), x, w),
                     "It looks as if you took the conjugate of the image's transform; take that of the kernel's.")])
-
-# %% ../../nbs/solutions/08_convolution.ipynb #7679fd61
-def count_weights(
-    n_in,  # channels of the images
-    n_out,  # classes
-    widths,  # channels of each stage
-    blocks,  # in each stage
-):  # a whole number
-    "Number of trained parameters of `dlbook.cnn.ResNet(n_in, n_out, widths, blocks)`."
-    return _count(n_in, n_out, widths, blocks)
-
-
-def _count(n_in, n_out, widths, blocks, norm=2, bias=0, shortcut="where needed", head_bias=1, shortcut_size=1):
-    def layer(a, b, k): return a * b * k * k + (bias + norm) * b
-    total, width = layer(n_in, widths[0], 3), widths[0]
-    for stage, new in enumerate(widths):
-        for block in range(blocks):
-            total += layer(width, new, 3) + layer(new, new, 3)
-            halves = stage > 0 and block == 0
-            if {"where needed": halves or width != new, "never": False, "each stage": block == 0, "always": True,
-                    "other width": width != new}[shortcut]:
-                total += layer(width, new, shortcut_size)
-            width = new
-    return total + n_out * (width + head_bias)
-
-
-exercise("08.5", "number of weights of a residual network", count_weights, outputs=("the number of weights",),
-         cases=lambda rng: [(1, 10, (4,), 1), (1, 10, (16, 32, 64), 1), (3, 5, (8, 16), 2), (2, 7, (6, 6, 12), 3), (3, 1000, (64, 128, 256, 512), 2)],
-         hints=["Three parts: the stem is a convolution from n_in to widths[0] and a normalization; then the blocks; then a linear layer with bias.",
-                "A block from a to b channels has 9·a·b + 2·b weights in its first half, and 9·b·b + 2·b in the second.",
-                "Only the first block of a stage can change the size, and in the first stage it does not. Where the size or the width changes "
-                "there are a·b + 2·b weights more, those of the shortcut."],
-         mistakes=[(lambda *a: _count(*a, norm=0), "It looks as if the batch normalizations are left out: each has a scale and a shift for every channel."),
-                   (lambda *a: _count(*a, norm=4), "It looks as if you count the running mean and variance: they are buffers, and no optimizer changes them."),
-                   (lambda *a: _count(*a, bias=1), "It looks as if the convolutions have a bias; in front of a batch normalization they need none."),
-                   (lambda *a: _count(*a, shortcut="never"), "It looks as if the convolutions in the shortcuts are left out."),
-                   (lambda *a: _count(*a, shortcut="each stage"), "It looks as if the first stage has a convolution in its shortcut; it changes neither size nor width."),
-                   (lambda *a: _count(*a, shortcut="always"), "It looks as if each block has a convolution in its shortcut; only those that change size or width do."),
-                   (lambda *a: _count(*a, shortcut="other width"), "It looks as if a stage of the same width as the one before has no convolution in its shortcut; it halves the size, so it has."),
-                   (lambda *a: _count(*a, shortcut_size=3), "It looks as if the shortcut's convolution is 3 x 3; it is 1 x 1."),
-                   (lambda *a: _count(*a, head_bias=0), "It looks as if the bias of the linear layer in the head is missing.")])
-
-# %% ../../nbs/solutions/08_convolution.ipynb #85c7897a
-def activation_map(
-    maps,  # behind the last stage, (n, C, h, w)
-    weight,  # of the linear layer in the head, (K, C)
-    target,  # a class for each image, (n,), int64
-):  # (n, h, w)
-    "The map whose mean over all places is the class's logit without its bias (Zhou and others 2016)."
-    return torch.einsum("nchw,nc->nhw", maps, weight[target])
-
-
-exercise("08.6", "class activation maps", activation_map, outputs=("the map",),
-         cases=lambda rng: [(torch.randn(n, c, h, w, generator=rng), torch.randn(k, c, generator=rng), torch.randint(k, (n,), generator=rng))
-                            for n, c, h, w, k in [(1, 1, 2, 2, 2), (2, 3, 2, 3, 4), (3, 4, 4, 4, 3), (5, 2, 3, 1, 10)]],
-         hints=["weight[target] gives, for each image, the C weights of its class: shape (n, C).",
-                "Multiply each map by its weight, which needs the shape (n, C, 1, 1), and add over the channels.",
-                "The mean of the result over its places, plus the bias, must be the logit."],
-         mistakes=[(lambda maps, weight, target: activation_map(maps, weight, target) / maps.shape[1],
-                    "It looks as if you take the mean over the channels; take their sum."),
-                   (lambda maps, weight, target: activation_map(maps, weight, target).relu(),
-                    "It looks as if you cut off what is negative; what speaks against the class belongs to the map too."),
-                   (lambda maps, weight, target: maps.mean(1), "It looks as if the weights are not used: each map counts as much as the class's weight says."),
-                   (lambda maps, weight, target: torch.einsum("nchw,c->nhw", maps, weight[target[0]]),
-                    "It looks as if all images get the weights of the first image's class."),
-                   (lambda maps, weight, target: torch.einsum("nchw,nc->nhw", maps, weight[target].softmax(1)),
-                    "It looks as if a softmax is taken of the weights; they are used as they are."),
-                   (lambda maps, weight, target: activation_map(maps, weight, target) / maps[0, 0].numel(),
-                    "It looks as if you divide by the number of places; the mean over the places comes later.")])

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['last_outputs', 'linear_bptt', 'peephole_step', 'bits_per_character']
+__all__ = ['last_outputs', 'bits_per_character', 'peephole_step', 'linear_bptt']
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #d1f0e909
 exercise("09.1", "numbers in an LSTM", 4 * 128 * (64 + 128 + 2), outputs=("the count",),
@@ -36,13 +36,86 @@ def last_outputs(
 
 exercise("09.2", "the last true output of each sequence", last_outputs, outputs=("the outputs",),
          cases=lambda rng: [(torch.randn(T, B, m, generator=rng), torch.tensor(lengths)) for T, B, m, lengths in
-                            [(2, 1, 1, [1]), (3, 2, 1, [3, 1]), (4, 3, 2, [2, 4, 1]), (5, 5, 3, [5, 1, 2, 4, 3])]],
+                            [(2, 1, 1, [1]), (3, 2, 1, [3, 1]), (4, 2, 2, [3, 2]), (4, 3, 2, [2, 4, 1]), (5, 5, 3, [5, 1, 2, 4, 3])]],
          hints=["Sequence b ends at step lengths[b] - 1.", "A tensor can be indexed by two tensors of the same length: out[steps, sequences] picks pairs."],
          mistakes=[(lambda out, lengths: out[-1], "It looks as if you take the last step of the batch; short sequences have ended before it."),
                    (lambda out, lengths: out[lengths - 2, torch.arange(out.shape[1])], "It looks as if you stop one step too early; the last step is lengths - 1."),
                    (lambda out, lengths: torch.stack([out[:k, b].mean(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you average over the steps; take the last one."),
                    (lambda out, lengths: torch.stack([out[:k, b].amax(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you take the largest values; take the last ones."),
+                   (lambda out, lengths: out[lengths - 1], "One index picks a step for all sequences; give two, the steps and the sequences."),
+                   (lambda out, lengths: out[lengths.clamp(max=len(out) - 1), torch.arange(out.shape[1])], "It looks as if you read one step too late, where the filling begins; the last step is lengths - 1."),
+                   (lambda out, lengths: torch.stack([out[:k, b].sum(0) for b, k in enumerate(lengths.tolist())]), "It looks as if you add up the steps; take the last one."),
                    (lambda out, lengths: out[0], "It looks as if you take the first step.")])
+
+# %% ../../nbs/solutions/09_recurrence.ipynb #72adf981
+def _losses(logits, targets): return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)
+
+
+def _true(targets, lengths): return torch.arange(targets.shape[1]) < lengths[:, None]
+
+
+def bits_per_character(
+    logits,  # scores, (B, T, V)
+    targets,  # what came, int64, (B, T)
+    lengths,  # true lengths, int64, (B,)
+):  # a scalar
+    "Mean of -log2 p over all true characters."
+    bits = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)  # (B, T)
+    return bits[torch.arange(targets.shape[1]) < lengths[:, None]].mean()
+
+
+exercise("09.3", "bits a character without the filling", bits_per_character, outputs=("the mean",),
+         cases=lambda rng: [(torch.randn(B, T, V, generator=rng), torch.randint(V, (B, T), generator=rng), torch.tensor(k)) for B, T, V, k in
+                            [(1, 1, 2, [1]), (1, 3, 2, [2]), (2, 4, 3, [4, 1]), (3, 5, 4, [2, 5, 1])]],
+         hints=["Compute the loss of each character first, (B, T), then select.", "torch.arange(T) < lengths[:, None] is True at the true places.",
+                "Logarithms to the base 2 are natural ones divided by math.log(2)."],
+         mistakes=[(lambda z, y, k: _losses(z, y).mean(), "It looks as if the filling is counted too."),
+                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2), "It looks as if it is in nats; divide by the logarithm of 2."),
+                   (lambda z, y, k: torch.stack([row[:n].mean() for row, n in zip(_losses(z, y), k)]).mean(), "It looks as if you average over sequences; each character counts the same."),
+                   (lambda z, y, k: -bits_per_character(z, y, k), "The sign is turned around: log p is negative, and -log p is asked for."),
+                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2) ** 2, "It looks as if you multiply by the logarithm of 2; divide by it."),
+                   (lambda z, y, k: 2 ** bits_per_character(z, y, k), "That is the perplexity; the number of bits is its logarithm."),
+                   (lambda z, y, k: F.cross_entropy(z, y) / math.log(2), "cross_entropy wants the classes in dimension 1: logits.transpose(1, 2)."),
+                   (lambda z, y, k: _losses(z, y)[_true(y, k)].sum(), "It looks as if you give the sum; divide by the number of true characters."),
+                   (lambda z, y, k: (_losses(z, y) * _true(y, k)).mean(), "It looks as if you divide by all places, the filling included.")])
+
+# %% ../../nbs/solutions/09_recurrence.ipynb #bb20130a
+def _peep(x, h, c, W_hh, peep, new=True, gate=lambda z: z.sigmoid(), order=(0, 1, 2), after_tanh=True, blocks="ifgo", candidate=torch.tanh):
+    sums = dict(zip(blocks, (x + h @ W_hh.T).chunk(4, 1)))
+    i, f, g, o = (sums[gate] for gate in "ifgo")
+    i, f = gate(i + peep[order[0]] * c), gate(f + peep[order[1]] * c)
+    after = f * c + i * candidate(g)
+    o = gate(o + peep[order[2]] * (after if new else c))
+    return o * (after.tanh() if after_tanh else after), after
+
+
+def peephole_step(
+    x,  # the input's part of the sums, (B, 4 m)
+    h,  # state, (B, m)
+    c,  # cell state, (B, m)
+    W_hh,  # weights, (4 m, m)
+    peep,  # peephole weights of i, f and o, (3, m)
+):  # the new h and c
+    "A step of the LSTM with peepholes (Gers and Schmidhuber 2000)."
+    i, f, g, o = (x + h @ W_hh.T).chunk(4, 1)
+    after = (f + peep[1] * c).sigmoid() * c + (i + peep[0] * c).sigmoid() * g.tanh()
+    return (o + peep[2] * after).sigmoid() * after.tanh(), after
+
+# %% ../../nbs/solutions/09_recurrence.ipynb #f9b44390
+exercise("09.4", "a step with peepholes", peephole_step, outputs=("the new h", "the new c"),
+         cases=lambda rng: [(torch.randn(B, 4 * m, generator=rng), *(torch.randn(B, m, generator=rng) for _ in range(2)),
+                             torch.randn(4 * m, m, generator=rng), torch.randn(3, m, generator=rng)) for B, m in [(1, 1), (2, 1), (2, 3), (4, 2)]],
+         hints=["Begin with lstm_step, and add the three terms to the sums before the sigmoids.", "The output gate comes last: compute the new c first."],
+         mistakes=[(lambda x, h, c, W, p: _peep(x, h, c, W, p, new=False), "It looks as if the output gate sees the old cell state; it sees the new one."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, 0 * p), "It looks as if the peepholes have no effect."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, order=(1, 0, 2)), "It looks as if the peepholes of the input and the forget gate are swapped."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, after_tanh=False), "It looks as if the tanh of the new cell state is missing in h."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, blocks="ifog"), "It looks as if the blocks are taken in the order i, f, o, g; here it is i, f, g, o."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, candidate=torch.sigmoid), "It looks as if the candidate g goes through a sigmoid; it goes through tanh."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, W, p)[::-1], "The two are exchanged: first the new h, then the new c."),
+                   (lambda x, h, c, W, p: _peep(x, h, c, 0 * W, p), "It looks as if h has no effect: h @ W_hh.T is added to the sums."),
+                   (lambda x, h, c, W, p: (x + h @ W, c), "It looks as if W_hh is not transposed: it has a row for each sum."),
+                   (lambda x, h, c, W, p: _peep(x, c, c, W, p), "It looks as if W_hh multiplies the cell state; it multiplies h.")])
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #12a70d54
 def linear_bptt(
@@ -77,70 +150,13 @@ def _undamped(a, x):
     return h, grad
 
 # %% ../../nbs/solutions/09_recurrence.ipynb #9d15e084
-exercise("09.3", "backpropagation through time with numbers", linear_bptt, outputs=("the last state", "the derivative"),
+exercise("09.5", "backpropagation through time with numbers", linear_bptt, outputs=("the last state", "the derivative"),
          cases=lambda rng: [(torch.tensor(a).double(), torch.randn(T, generator=rng).double()) for a, T in [(0.5, 1), (2.0, 2), (-0.5, 3), (0.9, 6), (1.1, 12)]],
          hints=["Write out h_3 = a (a x_1 + x_2) + x_3 and differentiate by a. Each copy of a gives a term.",
                 "Going backward: delta is 1 at the end and is multiplied by a at each step; each step adds delta times the state before it."],
          mistakes=[(_last_copy_only, "It looks as if you differentiate the last copy of a only; each step has one, and their gradients add up."),
                    (_state_after, "It looks as if each step's delta multiplies the state after the step; it is the state before it, h_(t-1)."),
                    (_undamped, "It looks as if delta stays 1; on the way back it is multiplied by a at each step."),
+                   (lambda a, x: linear_bptt(a, x)[::-1], "The two are exchanged: first the state, then the derivative."),
+                   (lambda a, x: linear_bptt(a, x.flip(0)), "It looks as if the inputs are read backward."),
                    (lambda a, x: (linear_bptt(a, x)[0], linear_bptt(a, x)[0]), "It looks as if you give the state twice.")])
-
-# %% ../../nbs/solutions/09_recurrence.ipynb #bb20130a
-def _peep(x, h, c, W_hh, peep, new=True, gate=lambda z: z.sigmoid(), order=(0, 1, 2), after_tanh=True):
-    i, f, g, o = (x + h @ W_hh.T).chunk(4, 1)
-    i, f = gate(i + peep[order[0]] * c), gate(f + peep[order[1]] * c)
-    after = f * c + i * g.tanh()
-    o = gate(o + peep[order[2]] * (after if new else c))
-    return o * (after.tanh() if after_tanh else after), after
-
-
-def peephole_step(
-    x,  # the input's part of the sums, (B, 4 m)
-    h,  # state, (B, m)
-    c,  # cell state, (B, m)
-    W_hh,  # weights, (4 m, m)
-    peep,  # peephole weights of i, f and o, (3, m)
-):  # the new h and c
-    "A step of the LSTM with peepholes (Gers and Schmidhuber 2000)."
-    i, f, g, o = (x + h @ W_hh.T).chunk(4, 1)
-    after = (f + peep[1] * c).sigmoid() * c + (i + peep[0] * c).sigmoid() * g.tanh()
-    return (o + peep[2] * after).sigmoid() * after.tanh(), after
-
-# %% ../../nbs/solutions/09_recurrence.ipynb #f9b44390
-exercise("09.4", "a step with peepholes", peephole_step, outputs=("the new h", "the new c"),
-         cases=lambda rng: [(torch.randn(B, 4 * m, generator=rng), *(torch.randn(B, m, generator=rng) for _ in range(2)),
-                             torch.randn(4 * m, m, generator=rng), torch.randn(3, m, generator=rng)) for B, m in [(1, 1), (2, 1), (2, 3), (4, 2)]],
-         hints=["Begin with lstm_step, and add the three terms to the sums before the sigmoids.", "The output gate comes last: compute the new c first."],
-         mistakes=[(lambda x, h, c, W, p: _peep(x, h, c, W, p, new=False), "It looks as if the output gate sees the old cell state; it sees the new one."),
-                   (lambda x, h, c, W, p: _peep(x, h, c, W, 0 * p), "It looks as if the peepholes have no effect."),
-                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, order=(1, 0, 2)), "It looks as if the peepholes of the input and the forget gate are swapped."),
-                   (lambda x, h, c, W, p: _peep(x, h, c, W, p, after_tanh=False), "It looks as if the tanh of the new cell state is missing in h."),
-                   (lambda x, h, c, W, p: _peep(x, c, c, W, p), "It looks as if W_hh multiplies the cell state; it multiplies h.")])
-
-# %% ../../nbs/solutions/09_recurrence.ipynb #72adf981
-def _losses(logits, targets): return F.cross_entropy(logits.transpose(1, 2), targets, reduction="none") / math.log(2)
-
-
-def _true(targets, lengths): return torch.arange(targets.shape[1]) < lengths[:, None]
-
-
-def bits_per_character(
-    logits,  # scores, (B, T, V)
-    targets,  # what came, int64, (B, T)
-    lengths,  # true lengths, int64, (B,)
-):  # a scalar
-    "Mean of -log2 p over all true characters."
-    return _losses(logits, targets)[_true(targets, lengths)].mean()
-
-
-exercise("09.5", "bits a character without the filling", bits_per_character, outputs=("the mean",),
-         cases=lambda rng: [(torch.randn(B, T, V, generator=rng), torch.randint(V, (B, T), generator=rng), torch.tensor(k)) for B, T, V, k in
-                            [(1, 1, 2, [1]), (1, 3, 2, [2]), (2, 4, 3, [4, 1]), (3, 5, 4, [2, 5, 1])]],
-         hints=["Compute the loss of each character first, (B, T), then select.", "torch.arange(T) < lengths[:, None] is True at the true places.",
-                "Logarithms to the base 2 are natural ones divided by math.log(2)."],
-         mistakes=[(lambda z, y, k: _losses(z, y).mean(), "It looks as if the filling is counted too."),
-                   (lambda z, y, k: bits_per_character(z, y, k) * math.log(2), "It looks as if it is in nats; divide by the logarithm of 2."),
-                   (lambda z, y, k: torch.stack([row[:n].mean() for row, n in zip(_losses(z, y), k)]).mean(), "It looks as if you average over sequences; each character counts the same."),
-                   (lambda z, y, k: _losses(z, y)[_true(y, k)].sum(), "It looks as if you give the sum; divide by the number of true characters."),
-                   (lambda z, y, k: (_losses(z, y) * _true(y, k)).mean(), "It looks as if you divide by all places, the filling included.")])

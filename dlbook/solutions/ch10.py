@@ -12,7 +12,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['causal_padding_mask', 'several_heads', 'cached_step', 'next_tile']
+__all__ = ['causal_padding_mask', 'cached_step', 'several_heads', 'next_tile']
 
 # %% ../../nbs/solutions/10_attention.ipynb #985fb042
 exercise("10.1", "attention by hand", 5.0, tolerance=1e-3, outputs=("the result",),
@@ -21,6 +21,7 @@ exercise("10.1", "attention by hand", 5.0, tolerance=1e-3, outputs=("the result"
                    (0.0, "It looks as if you took the value of the best key; attention is soft."),
                    (40.0, "It looks as if the weights are not divided by their sum, 8."),
                    (16 * math.log(2) / math.log(10), "It looks as if you divide the scores by their sum; the softmax takes their exponentials first."),
+                   (float(torch.tensor([1.0, 2.0, 5.0]).softmax(0) @ torch.tensor([8.0, 16.0, 0.0])), "It looks as if 1, 2 and 5 are taken for the scores; the scores are their logarithms."),
                    (16 * math.log(2), "It looks as if you weigh the values with the scores; take the softmax of the scores first.")])
 
 # %% ../../nbs/solutions/10_attention.ipynb #c97fd22d
@@ -48,46 +49,12 @@ exercise("10.2", "a causal mask with padding", causal_padding_mask, outputs=("th
          mistakes=[(_mask_of(lambda i, j, length: (j > i) | (j >= length)), "It looks as if True means not to look; for this function it means to look."),
                    (_mask_of(lambda i, j, length: j <= i + 0 * length), "It looks as if the padding may be looked at."),
                    (_mask_of(lambda i, j, length: (j < length) & (i == i)), "It looks as if the future may be looked at."),
+                   (lambda lengths, n: causal_padding_mask(lengths, n).transpose(2, 3), "It looks as if rows and columns are exchanged: row i is the query, column j the key."),
+                   (_mask_of(lambda i, j, length: (j >= i) & (j < length)), "It looks as if a token looks ahead: it may look at itself and at what stands before it, j <= i."),
+                   (lambda lengths, n: causal_padding_mask(lengths, n)[:, 0], "The mask has the shape (B, 1, n, n): a dimension of size 1 is for the heads."),
                    (_mask_of(lambda i, j, length: (j < i) & (j < length)), "It looks as if a token may not look at itself; it may."),
                    (_mask_of(lambda i, j, length: (j <= i) & (i < length)), "It looks as if the padded queries are masked; it is the padded keys that nobody may look at."),
                    (_mask_of(lambda i, j, length: (j <= i) & (j <= length)), "It looks as if one padding token may be seen: a text of length 2 has the keys 0 and 1.")])
-
-# %% ../../nbs/solutions/10_attention.ipynb #d90ff716
-def several_heads(
-    x,  # tokens, (B, n, d)
-    w_q,  # (d, d)
-    w_k,  # (d, d)
-    w_v,  # (d, d)
-    w_o,  # (d, d)
-    h,  # number of heads
-):  # (B, n, d)
-    "Self-attention with h heads."
-    q, k, v = (torch.stack((x @ w).chunk(h, -1), 1) for w in (w_q, w_k, w_v))  # (B, h, n, d / h)
-    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
-    return torch.cat((weights @ v).unbind(1), -1) @ w_o
-
-
-def _heads_with(cut=lambda t, h: torch.stack(t.chunk(h, -1), 1), scale=lambda d, h: math.sqrt(d / h), dim=-1, mix=True, one=False):
-    def heads(x, w_q, w_k, w_v, w_o, h):
-        q, k, v = (cut(x @ w, 1 if one else h) for w in (w_q, w_k, w_v))
-        found = torch.cat(((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).unbind(1), -1)
-        return found @ w_o if mix else found
-    return heads
-
-
-exercise("10.3", "several heads", several_heads, outputs=("the result",),
-         cases=lambda rng: [(torch.randn(b, n, d, generator=rng), *(torch.randn(d, d, generator=rng) for _ in range(4)), h)
-                            for b, n, d, h in [(1, 2, 2, 1), (1, 3, 4, 2), (2, 3, 6, 3), (2, 4, 8, 2)]],
-         hints=["First x @ w_q, x @ w_k and x @ w_v; then cut the last dimension into h heads.",
-                "(x @ w).chunk(h, -1) gives the heads; torch.stack(..., 1) makes them a dimension of their own, (B, h, n, d / h).",
-                "Scores are q @ k.transpose(-2, -1) / sqrt(d / h), the softmax is over the last dimension. Then the heads side by side again, times w_o."],
-         mistakes=[(_heads_with(scale=lambda d, h: math.sqrt(d)), "It looks as if you divide by the root of d; each head has vectors of length d / h."),
-                   (_heads_with(scale=lambda d, h: 1.0), "It looks as if the scores are not divided by the root of d / h."),
-                   (_heads_with(scale=lambda d, h: d / h), "It looks as if you divide by d / h; divide by its root."),
-                   (_heads_with(dim=-2), "It looks as if the softmax runs over the queries; each query's weights sum to 1 over the keys."),
-                   (_heads_with(mix=False), "It looks as if the output matrix is missing."),
-                   (_heads_with(one=True, scale=lambda d, h: math.sqrt(d)), "It looks as if there is one head; cut queries, keys and values into h of them."),
-                   (_heads_with(cut=lambda t, h: t.view(len(t), h, -1, t.shape[-1] // h)), "It looks as if view(B, h, n, d / h) cuts the steps; make it (B, n, h, d / h), then transpose.")])
 
 # %% ../../nbs/solutions/10_attention.ipynb #34af98de
 def cached_step(
@@ -117,7 +84,7 @@ def _first_only(q, k, v, keys, values):
     return torch.nn.functional.scaled_dot_product_attention(q, keys, values, is_causal=True), keys, values
 
 
-exercise("10.4", "a step with a cache", cached_step, outputs=("what is found", "the new keys", "the new values"),
+exercise("10.3", "a step with a cache", cached_step, outputs=("what is found", "the new keys", "the new values"),
          cases=lambda rng: [tuple(torch.randn(b, h, n, e, generator=rng) for n in (1, 1, 1, t, t)) for b, h, t, e in [(1, 1, 1, 2), (1, 2, 3, 2), (2, 2, 0, 3), (2, 1, 5, 4)]],
          hints=["The new token may look at itself too: append first.", "torch.cat([keys, k], 2) gives the new keys.",
                 "Then it is plain attention of one query, with the root of e. A causal mask is not needed."],
@@ -126,7 +93,52 @@ exercise("10.4", "a step with a cache", cached_step, outputs=("what is found", "
                    (_first_only, "It looks as if is_causal=True is given: the only query is then taken for the first one, and sees one key."),
                    (lambda q, k, v, keys, values: (*cached_step(q * q.shape[-1] ** 0.5, k, v, keys, values)[:1], torch.cat([keys, k], 2), torch.cat([values, v], 2)),
                     "It looks as if the scores are not divided by the root of e."),
+                   (lambda q, k, v, keys, values: (cached_step(q, k, v, keys, values)[0], k, v), "It looks as if the key and value of the new token alone are given back; the next step needs all."),
+                   (lambda q, k, v, keys, values: cached_step(q, v, k, keys, values), "It looks as if the new key and the new value are exchanged."),
+                   (lambda q, k, v, keys, values: (cached_step(q, k, v, keys, values)[0], torch.cat([values, v], 2), torch.cat([keys, k], 2)), "The last two are exchanged: first the keys, then the values."),
                    (lambda q, k, v, keys, values: (cached_step(q, k, v, keys, values)[0], keys, values), "It looks as if the old keys and values are given back; the next step needs the new ones too.")])
+
+# %% ../../nbs/solutions/10_attention.ipynb #d90ff716
+def several_heads(
+    x,  # tokens, (B, n, d)
+    w_q,  # (d, d)
+    w_k,  # (d, d)
+    w_v,  # (d, d)
+    w_o,  # (d, d)
+    h,  # number of heads
+):  # (B, n, d)
+    "Self-attention with h heads."
+    q, k, v = (torch.stack((x @ w).chunk(h, -1), 1) for w in (w_q, w_k, w_v))  # (B, h, n, d / h)
+    weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])).softmax(-1)
+    return torch.cat((weights @ v).unbind(1), -1) @ w_o
+
+
+def _heads_with(cut=lambda t, h: torch.stack(t.chunk(h, -1), 1), scale=lambda d, h: math.sqrt(d / h), dim=-1, mix=True, one=False, flat=False):
+    def heads(x, w_q, w_k, w_v, w_o, h):
+        q, k, v = (cut(x @ w, 1 if one else h) for w in (w_q, w_k, w_v))
+        if flat: return ((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).reshape(x.shape) @ w_o
+        found = torch.cat(((q @ k.transpose(-2, -1) / scale(x.shape[-1], h)).softmax(dim) @ v).unbind(1), -1)
+        return found @ w_o if mix else found
+    return heads
+
+
+exercise("10.4", "several heads", several_heads, outputs=("the result",),
+         cases=lambda rng: [(torch.randn(b, n, d, generator=rng), *(torch.randn(d, d, generator=rng) for _ in range(4)), h)
+                            for b, n, d, h in [(1, 2, 2, 1), (1, 3, 4, 2), (2, 3, 6, 3), (2, 4, 8, 2)]],
+         hints=["First x @ w_q, x @ w_k and x @ w_v; then cut the last dimension into h heads.",
+                "(x @ w).chunk(h, -1) gives the heads; torch.stack(..., 1) makes them a dimension of their own, (B, h, n, d / h).",
+                "Scores are q @ k.transpose(-2, -1) / sqrt(d / h), the softmax is over the last dimension. Then the heads side by side again, times w_o."],
+         mistakes=[(_heads_with(scale=lambda d, h: math.sqrt(d)), "It looks as if you divide by the root of d; each head has vectors of length d / h."),
+                   (_heads_with(scale=lambda d, h: 1.0), "It looks as if the scores are not divided by the root of d / h."),
+                   (_heads_with(scale=lambda d, h: d / h), "It looks as if you divide by d / h; divide by its root."),
+                   (_heads_with(dim=-2), "It looks as if the softmax runs over the queries; each query's weights sum to 1 over the keys."),
+                   (_heads_with(mix=False), "It looks as if the output matrix is missing."),
+                   (_heads_with(one=True, scale=lambda d, h: math.sqrt(d)), "It looks as if there is one head; cut queries, keys and values into h of them."),
+                   (_heads_with(cut=lambda t, h: t.view(*t.shape[:2], -1, h).permute(0, 3, 1, 2)), "It looks as if head 0 has every h-th column; it has the first d / h."),
+                   (_heads_with(flat=True), "It looks as if the heads are not moved back behind the steps before the reshape: transpose(1, 2) first."),
+                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_q.T, w_k.T, w_v.T, w_o.T, h), "It looks as if the matrices are applied transposed; here it is x @ w."),
+                   (lambda x, w_q, w_k, w_v, w_o, h: several_heads(x, w_k, w_q, w_v, w_o, h), "It looks as if queries and keys are exchanged."),
+                   (_heads_with(cut=lambda t, h: t.view(len(t), h, -1, t.shape[-1] // h)), "It looks as if view(B, h, n, d / h) cuts the steps; make it (B, n, h, d / h), then transpose.")])
 
 # %% ../../nbs/solutions/10_attention.ipynb #f684aaa6
 def next_tile(
@@ -170,6 +182,9 @@ exercise("10.5", "softmax in one pass", next_tile, outputs=("m", "s", "out"), ca
          mistakes=[(_tile_with(shrink=False), "It looks as if the old sum is kept as it was; it belongs to the old m, and has to be multiplied by exp(m - new m)."),
                    (_tile_with(divide=False), "It looks as if out is a sum; divide it by the new s."),
                    (_tile_with(top=False), "It looks as if the old m is forgotten; the largest score may have been in an earlier block."),
+                   (lambda m, s, out, scores, values: (*next_tile(m, s, out, scores, values)[:2], ((s * out) + (scores - torch.maximum(m, scores.max())).exp() @ values) / next_tile(m, s, out, scores, values)[1]),
+                    "It looks as if the old mean is weighted with the old s; first multiply s by exp(m - new m)."),
+                   (lambda m, s, out, scores, values: (scores.max(), (scores - scores.max()).exp().sum(), scores.softmax(0) @ values), "It looks as if what came before is forgotten."),
                    (_sums, "It looks as if out is treated as a sum; it is a mean, so multiply it by the old s first."),
                    (lambda m, s, out, scores, values: (*next_tile(m, s, out, scores, values)[:2], scores.softmax(0) @ values), "It looks as if out holds the last block only."),
                    (lambda m, s, out, scores, values: (*next_tile(m, s, out, scores, values)[:2], (out + scores.softmax(0) @ values) / 2),

@@ -12,7 +12,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['kl_normals', 'sparsity_penalty', 'alarm_threshold', 'slerp', 'quantize']
+__all__ = ['kl_normals', 'sparsity_penalty', 'slerp', 'alarm_threshold', 'quantize']
 
 # %% ../../nbs/solutions/11_autoencoders.ipynb #6f9241ae
 exercise("11.1", "the rate of an ideal code", 10.5 / 64, tolerance=1e-3, outputs=("the rate",),
@@ -51,6 +51,11 @@ exercise("11.2", "the divergence of two normal distributions", kl_normals, outpu
                     "It is twice as large as it should be: the factor 1/2 is missing."),
                    (lambda mu_p, logvar_p, mu_q, logvar_q: kl_normals(mu_p, 2 * logvar_p, mu_q, 2 * logvar_q),
                     "It looks as if the given logarithms are taken as those of the deviations; they are those of the variances."),
+                   (lambda mu_p, logvar_p, mu_q, logvar_q: (torch.log(logvar_q / logvar_p) + (logvar_p + (mu_p - mu_q) ** 2) / logvar_q - 1) / 2,
+                    "What is given are logarithms of variances; the variances are their exponentials."),
+                   (lambda mu_p, logvar_p, mu_q, logvar_q: kl_normals(mu_p, logvar_p, mu_q, logvar_q) + logvar_p - logvar_q,
+                    "It looks as if the ratio in the logarithm is turned around: the variance of q stands on top."),
+                   (lambda mu_p, logvar_p, mu_q, logvar_q: kl_normals(mu_p, logvar_p, mu_q, logvar_q) + 0.5, "It looks as if the - 1 is missing; the divergence of a distribution from itself is 0."),
                    (lambda mu_p, logvar_p, mu_q, logvar_q: kl_normals(mu_p, logvar_p, mu_q, logvar_q).sum(),
                     "Return a number for each place, without summing."),
                    (lambda mu_p, logvar_p, mu_q, logvar_q: kl_normals(mu_p - mu_q, logvar_p, 0 * mu_q, 0 * logvar_q),
@@ -91,33 +96,9 @@ exercise("11.3", "a penalty for codes that are not sparse", sparsity_penalty, ou
                    (_swapped, "It looks as if rho and the means are swapped in the divergence."),
                    (_one_side, "The second term is missing, that of not being active."),
                    (_rows, "It looks as if you average over the columns; average over the samples."),
+                   (lambda codes, rho: -sparsity_penalty(codes, rho), "The sign is turned around: a penalty is 0 at best, and grows."),
+                   (lambda codes, rho: sparsity_penalty(codes.mean(1, keepdim=True).mean(0, keepdim=True), rho), "It looks as if one mean is taken of all codes; each column has its own."),
                    (lambda codes, rho: sparsity_penalty(codes, rho) / codes.shape[1], "It looks as if you take the mean over the columns; take the sum.")])
-
-# %% ../../nbs/solutions/11_autoencoders.ipynb #6fd09aa9
-def alarm_threshold(
-    scores,  # of normal validation samples, (n,)
-    rate,  # share of them that may lie above the threshold, from 0 to 1
-):  # one of the scores, a scalar
-    "The smallest score with at most rate · n scores strictly above it."
-    allowed = rate * len(scores) + 1e-9  # 0.1 · 30 is a little more than 3 in floating point, and may be a little less
-    ok = torch.stack([(scores > s).sum() <= allowed for s in scores])
-    return scores[ok].min()
-
-
-def _threshold_cases(rng):
-    return [(torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0]), 0.4), (torch.arange(20.0).flip(0), 0.05),
-            (torch.rand(30, generator=rng), 0.1), (torch.rand(7, generator=rng), 0.0), (torch.rand(9, generator=rng), 1.0)]
-
-
-exercise("11.4", "a threshold with few false alarms", alarm_threshold, outputs=("the threshold",), cases=_threshold_cases,
-         hints=["For one of the scores, count how many lie strictly above it.",
-                "Sorted from the largest on, the score at position int(rate · n) has at most that many above it.",
-                "Mind rate = 1: then all scores may lie above, and the smallest score is the answer."],
-         mistakes=[(lambda scores, rate: scores.quantile(1 - rate), "A quantile lies between two scores in general; return one of the scores."),
-                   (lambda scores, rate: scores.quantile(rate, interpolation="lower"), "It looks as if the share lies below the threshold; it should lie above."),
-                   (lambda scores, rate: scores.max(), "It looks as if no alarm at all is allowed; a share of `rate` is."),
-                   (lambda scores, rate: scores.sort(descending=True).values[max(0, int(rate * len(scores) + 1e-9) - 1)],
-                    "It looks as if you are off by one: the smallest alarm is not the threshold, the next score below it is.")])
 
 # %% ../../nbs/solutions/11_autoencoders.ipynb #c91cc354
 def slerp(
@@ -135,18 +116,63 @@ def _no_norm(a, b, t):
     return (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
 
 
+def _no_norm_at_all(a, b, t):
+    omega = torch.arccos(torch.dot(a, b))
+    return (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
+
+
+def _on_the_arc(a, b, t, change):
+    omega = change(torch.arccos(torch.dot(a, b) / (a.norm() * b.norm())))
+    return (torch.sin((1 - t) * omega) * a + torch.sin(t * omega) * b) / torch.sin(omega)
+
+
 def _unit(a, b, t): return slerp(a / a.norm(), b / b.norm(), t)
 
 
-exercise("11.5", "interpolation along the arc", slerp, outputs=("the code",),
+exercise("11.4", "interpolation along the arc", slerp, outputs=("the code",),
          cases=lambda rng: [(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 0.5), (torch.tensor([2.0, 0.0]), torch.tensor([0.0, 3.0]), 0.25)] + [
              (torch.randn(k, generator=rng), torch.randn(k, generator=rng), t) for k, t in ((3, 0.0), (5, 0.7), (16, 1.0))],
          hints=["The cosine of the angle is the dot product divided by both lengths.", "torch.arccos gives the angle, in radians.",
                 "For t = 0 the result is a, and for t = 1 it is b, with their own lengths."],
          mistakes=[(lambda a, b, t: torch.lerp(a, b, t), "That is the straight line."),
                    (_no_norm, "It looks as if the dot product is taken as the cosine; divide it by both lengths."),
+                   (_no_norm_at_all, "It looks as if the dot product is taken as the cosine; divide it by both lengths."),
+                   (lambda a, b, t: _on_the_arc(a, b, t, torch.rad2deg), "It looks as if the angle is in degrees; torch.sin takes radians."),
+                   (lambda a, b, t: slerp(a, b, t) * torch.sin(torch.arccos(torch.dot(a, b) / (a.norm() * b.norm()))), "It looks as if the division by sin ω is missing."),
+                   (lambda a, b, t: _on_the_arc(a, b, t, torch.cos), "It looks as if the cosine is taken for the angle; torch.arccos gives the angle."),
                    (_unit, "It looks as if both codes are shortened to length 1; only the angle needs that."),
                    (lambda a, b, t: slerp(b, a, t), "It looks as if the way is gone backward: t = 0 should give a.")])
+
+# %% ../../nbs/solutions/11_autoencoders.ipynb #6fd09aa9
+def alarm_threshold(
+    scores,  # of normal validation samples, (n,)
+    rate,  # share of them that may lie above the threshold, from 0 to 1
+):  # one of the scores, a scalar
+    "The smallest score with at most rate · n scores strictly above it."
+    allowed = rate * len(scores) + 1e-9  # 0.1 · 30 is a little more than 3 in floating point, and may be a little less
+    ok = torch.stack([(scores > s).sum() <= allowed for s in scores])
+    return scores[ok].min()
+
+
+def _threshold_cases(rng):
+    return [(torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([1.0, 2.0, 2.0, 2.0, 3.0]), 0.4), (torch.arange(20.0).flip(0), 0.05),
+            (torch.rand(30, generator=rng), 0.1), (torch.rand(7, generator=rng), 0.0), (torch.rand(9, generator=rng), 1.0),
+            (torch.rand(7, generator=rng), 0.25), (torch.rand(9, generator=rng), 0.25)]
+
+
+exercise("11.5", "a threshold with few false alarms", alarm_threshold, outputs=("the threshold",), cases=_threshold_cases,
+         hints=["For one of the scores, count how many lie strictly above it.",
+                "Sorted from the largest on, the score at position int(rate · n) has at most that many above it.",
+                "Mind rate = 1: then all scores may lie above, and the smallest score is the answer."],
+         mistakes=[(lambda scores, rate: scores.quantile(1 - rate), "A quantile lies between two scores in general; return one of the scores."),
+                   (lambda scores, rate: scores.quantile(rate, interpolation="lower"), "It looks as if the share lies below the threshold; it should lie above."),
+                   (lambda scores, rate: scores.sort(descending=True).values[min(math.ceil(rate * len(scores) - 1e-9), len(scores) - 1)],
+                    "It looks as if rate · n is rounded up; at most that many scores may lie above."),
+                   (lambda scores, rate: scores.sort(descending=True).values[min(round(rate * len(scores)), len(scores) - 1)],
+                    "It looks as if rate · n is rounded to the nearest number; at most that many scores may lie above, so round down."),
+                   (lambda scores, rate: scores.max(), "It looks as if no alarm at all is allowed; a share of `rate` is."),
+                   (lambda scores, rate: scores.sort(descending=True).values[max(0, int(rate * len(scores) + 1e-9) - 1)],
+                    "It looks as if you are off by one: the smallest alarm is not the threshold, the next score below it is.")])
 
 # %% ../../nbs/solutions/11_autoencoders.ipynb #c6f3a31b
 def quantize(
@@ -162,6 +188,12 @@ def _no_gradient(z, codebook): return codebook.detach()[torch.cdist(z, codebook)
 def _to_book(z, codebook): return codebook[torch.cdist(z, codebook).argmin(1)] + 0 * z
 def _both(z, codebook): return z + codebook[torch.cdist(z, codebook).argmin(1)] - z.detach()
 def _dot(z, codebook): return z + (codebook[(z @ codebook.T).argmax(1)] - z).detach()
+def _farthest(z, codebook): return z + (codebook[torch.cdist(z, codebook).argmax(1)] - z).detach()
+
+
+def _absolute(z, codebook): return z + (codebook[torch.cdist(z, codebook, p=1).argmin(1)] - z).detach()
+
+
 def _numbers(z, codebook): return torch.cdist(z, codebook).argmin(1)
 
 
@@ -174,10 +206,10 @@ def _value_and_gradients(f, z, codebook):
     grads = torch.autograd.grad((out * to).sum(), (z, codebook), allow_unused=True)
     return out.detach(), *(torch.zeros_like(t) if g is None else g for g, t in zip(grads, (z, codebook)))
 
-
+# %% ../../nbs/solutions/11_autoencoders.ipynb #4c940b72
 exercise("11.6", "codes from a list, with a straight-through gradient", quantize, probe=_value_and_gradients,
          outputs=("the replaced codes", "the gradient for z", "the gradient for the codebook"),
-         cases=lambda rng: [(torch.tensor([[0.9, 0.2]]), torch.tensor([[1.0, 0.0], [3.0, 3.0]]))] + [
+         cases=lambda rng: [(torch.tensor([[0.9, 0.2]]), torch.tensor([[1.0, 0.0], [3.0, 3.0]])), (torch.zeros(1, 2), torch.tensor([[0.0, 1.5], [1.0, 1.0]]))] + [
              (torch.randn(n, k, generator=rng), 2 * torch.randn(m, k, generator=rng)) for n, k, m in ((4, 2, 3), (6, 3, 5))],
          hints=["torch.cdist gives the distances of all codes to all rows; argmin over the rows finds the nearest.",
                 "x.detach() has the value of x, and counts as a constant in the backward pass.",
@@ -185,5 +217,8 @@ exercise("11.6", "codes from a list, with a straight-through gradient", quantize
          mistakes=[(_no_gradient, "The value is right, but no gradient reaches z: the encoder would learn nothing."),
                    (_to_book, "The value is right, but the gradient goes to the codebook instead of z."),
                    (_both, "The value is right, but the gradient goes to the codebook, too; detach it."),
+                   (_farthest, "It looks as if you take the row farthest away; argmin finds the nearest."),
+                   (_absolute, "It looks as if you add up absolute differences; the nearest row has the smallest distance."),
+                   (lambda z, codebook: z - (codebook[torch.cdist(z, codebook).argmin(1)] - z).detach(), "The correction has the wrong sign: add it to z."),
                    (_dot, "It looks as if you take the row with the largest dot product; take the nearest one."),
                    (_numbers, "It looks as if you return the numbers of the rows; return the rows.")])

@@ -12,7 +12,7 @@ import torch
 from ..kit.exercises import exercise
 
 # %% auto #0
-__all__ = ['least_squares', 'optimistic', 'averaged', 'wasserstein_1d', 'twins']
+__all__ = ['least_squares', 'averaged', 'wasserstein_1d', 'twins', 'optimistic']
 
 # %% ../../nbs/solutions/12_gans.ipynb #f8cd9865
 exercise("12.1", "the score of the best discriminator", math.log(3), tolerance=1e-2, outputs=("the score",),
@@ -50,11 +50,95 @@ exercise("12.2", "least squares losses", least_squares, outputs=("the discrimina
                 "The discriminator's loss is half the mean of (real - 1)² plus half the mean of fake².",
                 "The generator has the target 1 for its samples, and real does not occur in its loss."],
          mistakes=[(_pooled, "It looks as if examples and samples are averaged together; each set has a mean of its own."),
+                   (lambda real, fake: (torch.cat([real - 1, fake]).square().mean() / 2, (fake - 1).square().mean() / 2), "It looks as if examples and samples are averaged together; each set has a mean of its own."),
+                   (lambda real, fake: ((real - 1).square().sum() / 2 + fake.square().sum() / 2, (fake - 1).square().sum() / 2), "It looks as if you sum; an expectation is a mean."),
+                   (lambda real, fake: ((real.mean() - 1) ** 2 / 2 + fake.mean() ** 2 / 2, (fake.mean() - 1) ** 2 / 2), "It looks as if the scores are averaged before they are squared; square first."),
+                   (lambda real, fake: least_squares(real, fake)[::-1], "The two are exchanged: first the discriminator's loss, then the generator's."),
+                   (lambda real, fake: (least_squares(real, fake)[0], fake.square().mean() / 2), "It looks as if the generator wants 0 for its samples; it wants 1."),
+                   (lambda real, fake: (least_squares(real, fake)[0], least_squares(real, fake)[0]), "It looks as if the generator gets the discriminator's loss."),
                    (_turned, "It looks as if the targets are turned around: examples get 1, samples get 0."),
                    (_after_sigmoid, "It looks as if you take the sigmoid first; here the scores themselves are compared."),
                    (lambda real, fake: tuple(2 * loss for loss in least_squares(real, fake)), "Both are twice too large: each mean has a half before it."),
                    (lambda real, fake: (least_squares(real, fake)[0], -fake.square().mean() / 2),
                     "It looks as if the generator maximizes the discriminator's loss; it wants the score 1 for its samples.")])
+
+# %% ../../nbs/solutions/12_gans.ipynb #c5863fa6
+def averaged(
+    mean,  # list of tensors
+    weights,  # list of tensors, the same shapes
+    beta,  # share of the old mean
+):  # list of tensors
+    "One step of a running mean, as new tensors."
+    return [beta * m + (1 - beta) * w for m, w in zip(mean, weights)]
+
+
+exercise("12.3", "the running mean of weights", averaged, outputs=("the mean",),
+         cases=lambda rng: [([torch.tensor([1.0])], [torch.tensor([3.0])], 0.9)] + [
+             ([torch.randn(s, generator=rng) for s in shapes], [torch.randn(s, generator=rng) for s in shapes], beta)
+             for shapes, beta in (((2, 3), 0.5), ((4, 1, 2), 0.99))],
+         hints=["Go through both lists at once, with zip.", "beta belongs to the old mean, 1 - beta to the weights.",
+                "Compute new tensors: beta * m + (1 - beta) * w leaves m and w as they are."],
+         mistakes=[(lambda mean, weights, beta: averaged(weights, mean, beta), "It looks as if beta and 1 - beta are exchanged."),
+                   (lambda mean, weights, beta: [beta * m + w for m, w in zip(mean, weights)], "It looks as if the weights are not made smaller; multiply them by 1 - beta."),
+                   (lambda mean, weights, beta: averaged(mean, weights, beta)[0], "That is the first tensor alone; return a list of all."),
+                   (lambda mean, weights, beta: [m + (1 - beta) * w for m, w in zip(mean, weights)],
+                    "It looks as if the old mean is not made smaller; multiply it by beta."),
+                   (lambda mean, weights, beta: [(m + w) / 2 for m, w in zip(mean, weights)], "It looks as if beta is not used.")])
+
+# %% ../../nbs/solutions/12_gans.ipynb #e537312b
+def wasserstein_1d(
+    x,  # (n,)
+    y,  # (n,)
+):  # a scalar
+    "Mean distance of the sorted values: the cheapest way never lets two paths cross."
+    return (x.sort().values - y.sort().values).abs().mean()
+
+
+exercise("12.4", "the Wasserstein distance on a line", wasserstein_1d, outputs=("the distance",),
+         cases=lambda rng: [(torch.tensor([0.0, 3.0]), torch.tensor([4.0, 1.0])), (torch.tensor([1.0, -1.0, 0.0]), torch.zeros(3))] + [
+             (torch.randn(n, generator=rng), scale * torch.randn(n, generator=rng) + shift) for n, scale, shift in ((5, 1, 2), (9, 3, 0))],
+         hints=["torch.sort gives the values in order, and their places; take the values.",
+                "The smallest goes to the smallest: subtract the sorted values from each other.",
+                "A distance has no sign: take absolute values before the mean."],
+         mistakes=[(lambda x, y: (x - y).abs().mean(), "It looks as if the sets are not sorted; then some paths cross, and are too long."),
+                   (lambda x, y: (x.sort() - y.sort()).abs().mean(), "torch.sort gives two things, the values and their places; take the values."),
+                   (lambda x, y: (x.sort().values - y.sort().values).mean(), "It looks as if the sign is kept; a distance has none."),
+                   (lambda x, y: (x[:, None] - y).abs().mean(), "That is the mean over all pairs; each value is carried to one place."),
+                   (lambda x, y: (x[:, None] - y).abs().amin(1).mean(), "It looks as if each value goes to the nearest one; two may not go to one place."),
+                   (lambda x, y: (x.mean() - y.mean()).abs(), "That is the distance of the means; two sets with one mean can be far apart."),
+                   (lambda x, y: (x.sort().values - y.sort().values).square().mean(), "It looks as if distances are squared; take absolute values."),
+                   (lambda x, y: (x.sort().values - y.sort().values).abs().sum(), "That is the sum of the distances; take their mean."),
+                   (lambda x, y: (x.sort().values - y.sort(descending=True).values).abs().mean(), "It looks as if one set is sorted downward.")])
+
+# %% ../../nbs/solutions/12_gans.ipynb #90294cd2
+def twins(
+    d,  # distances, (n, n), symmetric
+    threshold,  # distance up to which two samples count as the same
+):  # number of pairs
+    "Pairs i < j with d[i, j] <= threshold."
+    n = len(d)
+    return int((d[torch.triu_indices(n, n, 1).unbind()] <= threshold).sum())
+
+
+def _distances(rng, n):
+    x = torch.randint(5, (n, 2), generator=rng).double()
+    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+exercise("12.5", "twins among samples", twins, outputs=("the number of pairs",),
+         cases=lambda rng: [(torch.tensor([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]]), 1.0), (torch.zeros(1, 1), 0.5)] + [
+             (_distances(rng, n), threshold) for n, threshold in ((8, 1.0), (12, 1.5), (6, 0.0))],
+         hints=["Each sample has the distance 0 to itself; that is no pair.",
+                "The matrix is symmetric, so each pair stands in it twice: look above the diagonal only.",
+                "torch.triu_indices(n, n, 1) gives the places above the diagonal. Equal to the threshold counts."],
+         mistakes=[(lambda d, threshold: int((d <= threshold).sum()), "It looks as if each pair counts twice, and each sample as its own twin."),
+                   (lambda d, threshold: int((d <= threshold).sum()) - len(d), "It looks as if each pair counts twice."),
+                   (lambda d, threshold: int((d <= threshold).sum()) // 2, "It looks as if samples count as their own twins: leave out the diagonal before you halve."),
+                   (lambda d, threshold: int(((d <= threshold) & (d > 0)).sum()) // 2, "It looks as if different samples at the distance 0 are left out; only the diagonal is."),
+                   (lambda d, threshold: len(d) * (len(d) - 1) // 2 - twins(d, threshold), "It looks as if you count the pairs that are farther apart."),
+                   (lambda d, threshold: twins(d, threshold) + len(d), "It looks as if each sample counts as its own twin."),
+                   (lambda d, threshold: int((d[torch.triu_indices(len(d), len(d), 1).unbind()] < threshold).sum()),
+                    "It looks as if pairs at exactly the threshold do not count; \"at most\" includes them.")])
 
 # %% ../../nbs/solutions/12_gans.ipynb #e89e6681
 def optimistic(
@@ -96,10 +180,22 @@ def _from_nothing(field, start, lr, steps):
 def _fields():
     "A bilinear game, and one with a penalty and four numbers."
     turn = torch.tensor([[0.0, 0, -1, 0.5], [0, 0, 0, -1], [1, 0, -0.2, 0], [-0.5, 1, 0, -0.2]])
-    return lambda s: torch.stack([-s[1], s[0]]), lambda s: turn @ s
+    def bilinear(s): return torch.stack([-s[1], s[0]])
+    def penalized(s): return turn @ s
+    return bilinear, penalized
 
 
-exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
+def _steps(direction, sign=1):
+    "A path in which each step is `direction(field, state, direction of the last step)`."
+    def wrong(field, start, lr, steps):
+        path, last = [start], field(start)
+        for _ in range(steps):
+            path, last = [*path, path[-1] + sign * lr * direction(field, path[-1], last, lr)], field(path[-1])
+        return torch.stack(path)
+    return wrong
+
+# %% ../../nbs/solutions/12_gans.ipynb #29036990
+exercise("12.6", "optimistic steps", optimistic, outputs=("the states",),
          cases=lambda rng: [(_fields()[0], torch.tensor([1.0, 0.0]), 0.1, 3), (_fields()[1], torch.randn(4, generator=rng), 0.2, 5),
                             (_fields()[0], torch.randn(2, generator=rng), 0.3, 1)],
          hints=["Keep the direction of the last step in a variable, and begin with that at the start.",
@@ -108,74 +204,9 @@ exercise("12.3", "optimistic steps", optimistic, outputs=("the states",),
          mistakes=[(_no_memory, "It looks as if the last direction is never renewed; keep that of each step for the next."),
                    (_plain, "Those are plain steps, without optimism."),
                    (_from_nothing, "It looks as if the last direction before the first step is 0; it is the one at the start."),
+                   (_steps(lambda field, s, last, lr: 2 * field(s) - last, -1), "The sign is turned around: the field gives the direction in which each player goes."),
+                   (_steps(lambda field, s, last, lr: field(s + lr * field(s))), "Those are extragradient steps, with a second look; here there is a memory instead."),
+                   (_steps(lambda field, s, last, lr: 2 * field(s) + last), "The last direction is subtracted, not added."),
+                   (lambda field, start, lr, steps: optimistic(field, start, lr, steps - 1), "It looks as if there is one step too few; with the start there are steps + 1 states."),
                    (lambda *a: optimistic(*a)[1:], "It looks as if the start is missing: return it as the first state."),
                    (lambda *a: optimistic(*a)[-1], "That is the last state alone; return all of them.")])
-
-# %% ../../nbs/solutions/12_gans.ipynb #c5863fa6
-def averaged(
-    mean,  # list of tensors
-    weights,  # list of tensors, the same shapes
-    beta,  # share of the old mean
-):  # list of tensors
-    "One step of a running mean, as new tensors."
-    return [beta * m + (1 - beta) * w for m, w in zip(mean, weights)]
-
-
-exercise("12.4", "the running mean of weights", averaged, outputs=("the mean",),
-         cases=lambda rng: [([torch.tensor([1.0])], [torch.tensor([3.0])], 0.9)] + [
-             ([torch.randn(s, generator=rng) for s in shapes], [torch.randn(s, generator=rng) for s in shapes], beta)
-             for shapes, beta in (((2, 3), 0.5), ((4, 1, 2), 0.99))],
-         hints=["Go through both lists at once, with zip.", "beta belongs to the old mean, 1 - beta to the weights.",
-                "Compute new tensors: beta * m + (1 - beta) * w leaves m and w as they are."],
-         mistakes=[(lambda mean, weights, beta: averaged(weights, mean, beta), "It looks as if beta and 1 - beta are exchanged."),
-                   (lambda mean, weights, beta: [m + (1 - beta) * w for m, w in zip(mean, weights)],
-                    "It looks as if the old mean is not made smaller; multiply it by beta."),
-                   (lambda mean, weights, beta: [(m + w) / 2 for m, w in zip(mean, weights)], "It looks as if beta is not used.")])
-
-# %% ../../nbs/solutions/12_gans.ipynb #e537312b
-def wasserstein_1d(
-    x,  # (n,)
-    y,  # (n,)
-):  # a scalar
-    "Mean distance of the sorted values: the cheapest way never lets two paths cross."
-    return (x.sort().values - y.sort().values).abs().mean()
-
-
-exercise("12.5", "the Wasserstein distance on a line", wasserstein_1d, outputs=("the distance",),
-         cases=lambda rng: [(torch.tensor([0.0, 3.0]), torch.tensor([4.0, 1.0])), (torch.tensor([1.0, -1.0, 0.0]), torch.zeros(3))] + [
-             (torch.randn(n, generator=rng), scale * torch.randn(n, generator=rng) + shift) for n, scale, shift in ((5, 1, 2), (9, 3, 0))],
-         hints=["torch.sort gives the values in order, and their places; take the values.",
-                "The smallest goes to the smallest: subtract the sorted values from each other.",
-                "A distance has no sign: take absolute values before the mean."],
-         mistakes=[(lambda x, y: (x - y).abs().mean(), "It looks as if the sets are not sorted; then some paths cross, and are too long."),
-                   (lambda x, y: (x.mean() - y.mean()).abs(), "That is the distance of the means; two sets with one mean can be far apart."),
-                   (lambda x, y: (x.sort().values - y.sort().values).square().mean(), "It looks as if distances are squared; take absolute values."),
-                   (lambda x, y: (x.sort().values - y.sort().values).abs().sum(), "That is the sum of the distances; take their mean."),
-                   (lambda x, y: (x.sort().values - y.sort(descending=True).values).abs().mean(), "It looks as if one set is sorted downward.")])
-
-# %% ../../nbs/solutions/12_gans.ipynb #90294cd2
-def twins(
-    d,  # distances, (n, n), symmetric
-    threshold,  # distance up to which two samples count as the same
-):  # number of pairs
-    "Pairs i < j with d[i, j] <= threshold."
-    n = len(d)
-    return int((d[torch.triu_indices(n, n, 1).unbind()] <= threshold).sum())
-
-
-def _distances(rng, n):
-    x = torch.randint(5, (n, 2), generator=rng).double()
-    return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-exercise("12.6", "twins among samples", twins, outputs=("the number of pairs",),
-         cases=lambda rng: [(torch.tensor([[0.0, 1.0, 5.0], [1.0, 0.0, 2.0], [5.0, 2.0, 0.0]]), 1.0), (torch.zeros(1, 1), 0.5)] + [
-             (_distances(rng, n), threshold) for n, threshold in ((8, 1.0), (12, 1.5), (6, 0.0))],
-         hints=["Each sample has the distance 0 to itself; that is no pair.",
-                "The matrix is symmetric, so each pair stands in it twice: look above the diagonal only.",
-                "torch.triu_indices(n, n, 1) gives the places above the diagonal. Equal to the threshold counts."],
-         mistakes=[(lambda d, threshold: int((d <= threshold).sum()), "It looks as if each pair counts twice, and each sample as its own twin."),
-                   (lambda d, threshold: int((d <= threshold).sum()) - len(d), "It looks as if each pair counts twice."),
-                   (lambda d, threshold: twins(d, threshold) + len(d), "It looks as if each sample counts as its own twin."),
-                   (lambda d, threshold: int((d[torch.triu_indices(len(d), len(d), 1).unbind()] < threshold).sum()),
-                    "It looks as if pairs at exactly the threshold do not count; \"at most\" includes them.")])

@@ -5,9 +5,11 @@
 # %% ../../nbs/solutions/14_transfer.ipynb #13407bc5
 from __future__ import annotations
 
+import math
+
 import torch
 
-from ..kit.exercises import exercise
+from ..kit.exercises import Malformed, exercise
 
 # %% auto #0
 __all__ = ['slanted_triangular', 'a_distance', 'ewc_minimum', 'nearest_mean_head']
@@ -42,20 +44,41 @@ def _from_zero(t, T, max_lr, cut_frac=0.1, ratio=32):
 
 def _too_fast(t, T, max_lr, cut_frac=0.1, ratio=32):
     cut = int(T * cut_frac)
-    p = t / cut if t < cut else 1 - (t - cut) / (T * cut_frac)
+    p = t / cut if t < cut else 1 - (t - cut) / cut
+    return max_lr * (1 + p * (ratio - 1)) / ratio
+
+
+def _with_cut(rounded):
+    def wrong(t, T, max_lr, cut_frac=0.1, ratio=32):
+        cut = rounded(T * cut_frac)
+        p = t / cut if t < cut else 1 - (t - cut) / (cut * (1 / cut_frac - 1))
+        return max_lr * (1 + p * (ratio - 1)) / ratio
+    return wrong
+
+
+def _to_the_last_step(t, T, max_lr, cut_frac=0.1, ratio=32):
+    cut = int(T * cut_frac)
+    p = t / cut if t < cut else 1 - (t - cut) / (T - cut)
     return max_lr * (1 + p * (ratio - 1)) / ratio
 
 
 def _swapped(t, T, max_lr, cut_frac=0.1, ratio=32): return slanted_triangular(T - 1 - t, T, max_lr, cut_frac, ratio)
 
-
+# %% ../../nbs/solutions/14_transfer.ipynb #6d167fe4
 exercise("14.2", "slanted triangular learning rates", slanted_triangular, outputs=("the rate",),
-         cases=lambda rng: [(t, T, lr) for T, lr in ((20, 0.32), (100, 0.01)) for t in (0, 1, T // 10, T // 2, T - 1)],
+         cases=lambda rng: [(t, T, lr, 0.1, 32) for T, lr in ((20, 0.32), (100, 0.01)) for t in (0, 1, T // 10, T // 2, T - 1)] + [
+             (1, 27, 0.1, 0.1, 32), (9, 27, 0.1, 0.1, 32), (3, 20, 0.4, 0.25, 8), (13, 20, 0.4, 0.25, 8)],
          hints=["Compute p first: it rises from 0 to 1 in the first T · cut_frac steps, and falls back toward 0 in the others.",
                 "For t < cut, p = t / cut. Then p = 1 - (t - cut) / (cut · (1 / cut_frac - 1)).",
                 "The rate lies between max_lr / ratio, for p = 0, and max_lr, for p = 1."],
          mistakes=[(_from_zero, "It looks as if the rate starts at 0; it starts at max_lr / ratio."),
                    (_too_fast, "It looks as if the rate falls as fast as it rises; it falls over all the remaining steps."),
+                   (_with_cut(lambda share: share), "It looks as if T · cut_frac is not rounded down to a whole number."),
+                   (_with_cut(lambda share: math.ceil(share - 1e-9)), "It looks as if T · cut_frac is rounded up; it is rounded down."),
+                   (lambda t, T, max_lr, cut_frac=0.1, ratio=32: slanted_triangular(t, T, max_lr, 0.1, ratio), "It looks as if cut_frac is always 0.1; use the argument."),
+                   (lambda t, T, max_lr, cut_frac=0.1, ratio=32: slanted_triangular(t, T, max_lr, cut_frac, 32), "It looks as if ratio is always 32; use the argument."),
+                   (_to_the_last_step, "It looks as if p falls to 0 exactly at T; the slope of the given formula is a little different when T · cut_frac is rounded."),
+                   (lambda t, T, max_lr, cut_frac=0.1, ratio=32: slanted_triangular(t + 1, T, max_lr, cut_frac, ratio), "It looks as if steps are counted from 1; the first one is 0."),
                    (_swapped, "It looks as if the triangle is turned around: it rises for a short time and falls for a long one."),
                    (lambda t, T, max_lr, cut_frac=0.1, ratio=32: max_lr, "It looks as if the rate is the largest one all the time.")])
 
@@ -80,12 +103,17 @@ def _negative(source, target):
 
 exercise("14.3", "the A-distance of two sets", a_distance, outputs=("the distance",),
          cases=lambda rng: [(torch.tensor([-1.0, -2.0]), torch.tensor([3.0])), (torch.tensor([-1.0, 1.0, -2.0, -3.0]), torch.tensor([2.0, -1.0])),
+                            (torch.tensor([0.0, -1.0]), torch.tensor([0.0, 2.0, 1.0])),
                             (torch.randn(30, generator=rng) - 0.5, torch.randn(11, generator=rng) + 0.5),
                             (torch.randn(20, generator=rng) + 1, torch.randn(50, generator=rng) - 1)],
          hints=["Compute two error rates first: the share of the source called target, and the share of the target called source.",
                 "ε is the mean of the two rates, so the larger set does not count more.",
                 "A classifier that is wrong more often than right tells the sets apart too: turn its answers around, with min(ε, 1 - ε)."],
          mistakes=[(_pooled, "It looks as if all samples are counted together; take the mean of the two error rates, or the larger set decides."),
+                   (lambda source, target: 2 * (1 - 2 * (lambda e: torch.minimum(e, 1 - e))(((source >= 0).double().mean() + (target < 0).double().mean()) / 2)),
+                    "It looks as if a score of exactly 0 counts as the target; it says \"target\" only above 0."),
+                   (lambda source, target: 0.5 - a_distance(source, target) / 4, "That is the error ε; the distance is 2 (1 - 2 ε)."),
+                   (lambda source, target: (source.mean() - target.mean()).abs(), "It looks as if you compare the means of the scores; count the errors."),
                    (_negative, "It looks as if a classifier that is always wrong gets a negative distance; turned around it would be right."),
                    (lambda source, target: a_distance(source, target) / 2, "That is half of it: the A-distance goes up to 2."),
                    (lambda source, target: 2 - a_distance(source, target), "It looks as if you return 4 ε, which is large for sets that are alike.")])
@@ -112,6 +140,9 @@ exercise("14.4", "the minimum of a loss with EWC", ewc_minimum, outputs=("the we
                     "That is L2-SP: it looks as if the importance is left out."),
                    (lambda a, fisher, b, curvature, strength: ewc_minimum(b, fisher, a, curvature, strength),
                     "It looks as if the two tasks are swapped."),
+                   (lambda a, fisher, b, curvature, strength: ewc_minimum(a, fisher, b, curvature, 1.0), "It looks as if the strength is left out."),
+                   (lambda a, fisher, b, curvature, strength: ewc_minimum(a, fisher, b, curvature, strength / 2), "It looks as if the ½ of the penalty is kept while that of the loss is not: both cancel against the factor 2 of the derivative."),
+                   (lambda a, fisher, b, curvature, strength: curvature * b + strength * fisher * a, "It looks as if the division by the sum of the two factors is missing."),
                    (lambda a, fisher, b, curvature, strength: (b + strength * fisher * a) / (1 + strength * fisher),
                     "It looks as if the curvature of the second task is left out."),
                    (lambda a, fisher, b, curvature, strength: ewc_minimum(a, fisher, b, curvature, 2 * strength),
@@ -127,20 +158,53 @@ def nearest_mean_head(
     return means, -means.square().sum(1) / 2
 
 
+def _answers(answer, features, y, points):
+    "The class that the head gives to each of the points: other heads than the reference can be right."
+    head = answer(features, y)
+    if head is None or head is ...: return head
+    if not isinstance(head, (tuple, list)) or len(head) != 2: raise Malformed("should give two tensors, the weight and the bias")
+    classes, d = int(y.max()) + 1, features.shape[1]
+    weight, bias = (torch.as_tensor(part, dtype=torch.float64) for part in head)
+    for name, part, shape in (("weight", weight, (classes, d)), ("bias", bias, (classes,))):
+        if tuple(part.shape) != shape: raise Malformed(f"should give a {name} of shape {shape}, yours has {tuple(part.shape)}")
+    return (points.double() @ weight.T + bias).argmax(1)
+
+
+def _points(rng, features, y):
+    "Many points, and none on a border."
+    points = 2 * torch.randn(400, features.shape[1], generator=rng)
+    far = torch.cdist(points, nearest_mean_head(features, y)[0]).sort(1).values
+    return features, y, points[far[:, 1] - far[:, 0] > 0.01]
+
+
 def _sums(features, y):
     weight = torch.stack([features[y == c].sum(0) for c in range(int(y.max()) + 1)])
     return weight, -weight.square().sum(1) / 2
 
 
-exercise("14.5", "the nearest mean as a linear layer", nearest_mean_head, outputs=("the weight", "the bias"),
-         cases=lambda rng: [(torch.tensor([[2.0], [4.0], [1.0]]), torch.tensor([0, 0, 1]))] + [
-             (torch.randn(n, d, generator=rng), torch.cat([torch.arange(c), torch.randint(c, (n - c,), generator=rng)])) for n, d, c in ((4, 2, 2), (12, 3, 4))],
+def _first_sample(features, y):
+    weight = torch.stack([features[y == c][0] for c in range(int(y.max()) + 1)])
+    return weight, -weight.square().sum(1) / 2
+
+
+def _unit_length(features, y):
+    weight = torch.nn.functional.normalize(nearest_mean_head(features, y)[0])
+    return weight, torch.zeros(len(weight))
+
+# %% ../../nbs/solutions/14_transfer.ipynb #913aa82a
+exercise("14.5", "the nearest mean as a linear layer", nearest_mean_head, probe=_answers, outputs=("the class of each point",),
+         cases=lambda rng: [(torch.tensor([[2.0], [4.0], [1.0]]), torch.tensor([0, 0, 1]), torch.tensor([[3.0], [1.5], [2.5], [-1.0]]))] + [
+             _points(rng, torch.randn(n, d, generator=rng), torch.cat([torch.arange(c), torch.randint(c, (n - c,), generator=rng)])) for n, d, c in ((4, 2, 2), (12, 3, 4))],
          hints=["Write the squared distance from a mean as three terms. One of them is the same for all classes.",
                 "The weights of a class are its mean.", "The bias of a class is minus half of the squared length of its mean."],
          mistakes=[(lambda features, y: (nearest_mean_head(features, y)[0], torch.zeros(int(y.max()) + 1)),
                     "It looks as if the bias is 0; then a class with a long mean wins too often."),
                    (lambda features, y: (nearest_mean_head(features, y)[0], 2 * nearest_mean_head(features, y)[1]),
                     "The bias is twice as large as it should be: halve it, since the term with the weights has lost its factor of 2 too."),
+                   (lambda features, y: (nearest_mean_head(features, y)[0], -nearest_mean_head(features, y)[0].norm(dim=1)), "It looks as if the bias is minus the length of the mean; it is minus half of its square."),
+                   (lambda features, y: [-part for part in nearest_mean_head(features, y)], "The signs are turned around: this head answers with the farthest mean."),
+                   (_first_sample, "It looks as if the first sample of each class stands for its mean."),
+                   (_unit_length, "It looks as if the means are brought to length 1: that compares angles, and the nearest mean is asked for."),
                    (_sums, "It looks as if you take sums; take means, or large classes win."),
                    (lambda features, y: (nearest_mean_head(features, y)[0], -nearest_mean_head(features, y)[1]),
                     "It looks as if the bias has the wrong sign: a longer mean is farther away.")])
