@@ -14,8 +14,29 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', '1')  # several processes with several threads each wait for one another
 
 
+# Files whose tests share something costly: each of them goes to one process as a whole, with all its tests.
+TOGETHER = {'test_browser.py', 'test_site.py', 'test_wheel.py'}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    "Keeps the files of TOGETHER whole. xdist's own marks do not since pytest 9.2 (pytest-dev/pytest-xdist#1386), and say nothing."
+    if config.getoption('dist') != 'loadgroup':
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition('::')[0]
+            return path if path.rpartition('/')[2] in TOGETHER else nodeid
+
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items):
     "The longest tests first, or one process is left with them at the end."
+    if any(item.get_closest_marker('xdist_group') for item in items):
+        raise pytest.UsageError('the mark xdist_group has no effect here: name the file in TOGETHER, in tests/conftest.py')
     items.sort(key=lambda item: not item.get_closest_marker('wheel') and (2 if not item.get_closest_marker('book') else 1))
 
 

@@ -19,8 +19,7 @@ from conftest import ROOT
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install playwright")
-pytestmark = [pytest.mark.xdist_group("browser"),  # one server and one browser
-              pytest.mark.skipif(BROWSER is None, reason="needs the program chromium, which is not on the PATH")]
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="needs the program chromium, which is not on the PATH")
 
 STEM = "01_neurons"
 SAVED = json.loads((ROOT / "nbs" / f"{STEM}.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -92,7 +91,9 @@ def page(lab):
         page.on("request", lambda request: page.complaints.append(f"asks {request.url}")
                 if not request.url.startswith((server, server.replace("http", "ws"), "data:", "blob:")) else None)
         page.goto(f"{server}/lab/tree/{STEM}.ipynb?token={token}")
-        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")  # before that, JupyterLab asks which kernel to take
+        # "idle" is shown for a while before there is a kernel; a cell that runs then makes JupyterLab ask which kernel to take.
+        page.wait_for_selector(".jp-Toolbar-kernelName:not([aria-label='No Kernel'])")
+        page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")
         yield page
         browser.close()
 

@@ -33,9 +33,6 @@ def processed(copy):
     return copy / "_proc"
 
 
-pytestmark = pytest.mark.xdist_group("site")  # processed once, so in one process
-
-
 def test_every_page_is_processed(processed):
     for path in (ROOT / "nbs").rglob("*.ipynb"):
         if not any(part.startswith(".") for part in path.parts): assert (processed / path.relative_to(ROOT / "nbs")).exists(), path

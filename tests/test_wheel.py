@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-pytestmark = [pytest.mark.wheel, pytest.mark.xdist_group('wheel')]  # installed once, so in one process
+pytestmark = pytest.mark.wheel
 
 
 def run(*command, cwd, **env):
