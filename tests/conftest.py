@@ -75,6 +75,8 @@ def dlbook(book):
         command = [str(Path(sysconfig.get_path('scripts')) / 'dlbook'), *map(str, arguments)]
         outer = {name: value for name, value in os.environ.items() if name not in ('COLUMNS', 'FORCE_COLOR')}
         full = {**outer, 'DLBOOK_CHAPTERS': str(book), 'PYTHONIOENCODING': 'utf-8', **(env or {})}
+        if 'PYTHONPATH' in (env or {}) and outer.get('PYTHONPATH'):  # where that names the checkout under test, keep it so
+            full['PYTHONPATH'] = os.pathsep.join([env['PYTHONPATH'], outer['PYTHONPATH']])
         process = subprocess.Popen(command, cwd=cwd or book.parent / 'desk', env=full, encoding='utf-8',
                                    **{'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, **options})
         started.append(process)

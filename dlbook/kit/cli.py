@@ -24,7 +24,7 @@ from typing import Annotated, List, Optional
 import typer
 
 from .. import __version__
-from . import results, runner
+from . import results, runner, start
 
 # %% auto #0
 __all__ = ['app', 'explain', 'command', 'main', 'find_ledger', 'list_command', 'results_command', 'run_command', 'copy_chapters',
@@ -46,7 +46,7 @@ def explain(
     "An error of the file system in one line that says what to do."
     where = f' {error.filename}' if error.filename else ''
     if error.errno in _FULL:
-        return f'no space left to write{where} ({error.strerror}): free some space, or choose another folder with --out'
+        return f'no space left to write{where} ({error.strerror}): free some space, or choose a folder on another disk'
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
         return f'cannot write{where} ({error.strerror}): choose another folder'
     return f'{error.strerror or error}{where and ":"}{where}'
@@ -67,7 +67,7 @@ def command(
         except ModuleNotFoundError as error:
             if (error.name or 'dlbook').partition('.')[0] == 'dlbook':
                 raise
-            _quit(f'{error.name} is not installed for {sys.executable}: pip install {error.name}')
+            _quit(start.advice([start.NEEDED.get(error.name, error.name)]))
         except BrokenPipeError:  # the reader of our output has gone, as in `dlbook list | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
@@ -83,9 +83,9 @@ app = typer.Typer(help='The deep learning book that runs.', no_args_is_help=Fals
 
 _WELCOME = """dlbook {version}: the deep learning book that runs.
 
+  dlbook lab           begin here: copies the chapters into a folder of yours and opens them in JupyterLab
   dlbook list          the chapters
   dlbook run 1         execute a chapter (here: the first) in a fresh kernel; all of them without a number
-  dlbook lab           copy the chapters into a folder and open them in JupyterLab
   dlbook progress      which exercises you have solved
   dlbook results       the numbers that the chapters record, with their bands
   dlbook doctor        what this machine has, and whether something is missing
@@ -169,8 +169,19 @@ def results_command(
     runner.make_console().print(runner.results_table(ledger))
 
 # %% ../../nbs/kit/06_cli.ipynb #eceef09d
+_BROKEN = r'(ModuleNotFound|Import)Error|.*(torchvision::|undefined symbol|cannot open shared object)'  # how a half-made installation fails
+
+
+def _whole():
+    "Ends the command if packages are missing. A kernel's own packages are left to the runner, which says more."
+    lost = start.missing(name for name in start.NEEDED if name != 'ipykernel')
+    if lost:
+        _quit(start.advice(lost))
+
+
 def _chosen(wanted, out, save):
-    "The chapters to run; ends the command if there are none, or if their results cannot go where they shall."
+    "The chapters to run; ends the command if there are none, if packages are missing, or if the results cannot go where they shall."
+    _whole()
     chosen = runner.find_chapters(wanted)
     if not chosen:
         _quit(f'no chapters in {runner.chapters_dir()}')
@@ -207,7 +218,8 @@ def run_command(
     print(f'Executed notebooks and ledger: {out}')
     failed = [run.chapter.stem for run in runs if not run.ok]
     if failed:
-        _quit(f"{len(failed)} of {len(runs)} chapters failed: {', '.join(failed)}")
+        broken = any(run.failure and re.match(_BROKEN, run.failure.error) for run in runs)
+        _quit(f"{len(failed)} of {len(runs)} chapters failed: {', '.join(failed)}" + '; which package is missing or broken says dlbook doctor' * broken)
 
 # %% ../../nbs/kit/06_cli.ipynb #2cc9990e
 _MANIFEST = '.dlbook-chapters.json'
@@ -281,7 +293,8 @@ def _write_bytes(path, data):
 # %% ../../nbs/kit/06_cli.ipynb #9fa3514c
 def _free_port(first):
     "The first free port from `first` on."
-    for port in range(first, first + 100):
+    last = min(first + 99, 65535)
+    for port in range(first, last + 1):
         with socket.socket() as probe:
             if os.name == 'posix':  # a port that was just closed counts as free, as it does for the server
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -290,7 +303,7 @@ def _free_port(first):
                 return port
             except OSError:
                 continue
-    _quit(f'no free port from {first} to {first + 99}')
+    _quit(f'no port from {first} to {last} is free, or may be used without more rights: choose another, such as --port 9999')
 
 # %% ../../nbs/kit/06_cli.ipynb #135d4c6e
 _LAB_DEFAULTS = {
@@ -338,9 +351,9 @@ def lab_command(
     "Copy the chapters to DIR, without overwriting what you changed, and open JupyterLab there."
     if folder.resolve() == runner.chapters_dir().resolve():
         _quit(f'{folder} holds the book itself: choose another folder for your copies', 2)
-    missing = [name for name in ('jupyterlab', 'ipykernel') if launch and importlib.util.find_spec(name) is None]
-    if missing:
-        _quit(f"{' and '.join(missing)} not installed for {sys.executable}: pip install {' '.join(missing)}")
+    lost = start.missing() if launch else []
+    if lost:
+        _quit(start.advice(lost))
     done = copy_chapters(folder)
     for name, what in done.items():
         if what != 'same':
@@ -401,11 +414,6 @@ def progress_command(
     print(f'{right} of {total} solved, says {path}' if path else 'No exercise was answered yet. Open the chapters: dlbook lab')
 
 # %% ../../nbs/kit/06_cli.ipynb #96098941
-_ESSENTIAL = ('torch', 'torchvision', 'fastai', 'fastcore', 'numpy', 'matplotlib', 'scikit-learn', 'mnist1d', 'networkx', 'gymnasium',
-              'nbclient', 'nbformat', 'ipykernel', 'ipywidgets', 'jupyterlab', 'typer', 'rich', 'psutil', 'filelock',
-              'pooch')
-
-
 def _version(name):
     try:
         return importlib.metadata.version(name)
@@ -432,6 +440,35 @@ print(', '.join(names) or 'no GPU: everything runs on the CPU')
 """
 
 # %% ../../nbs/kit/06_cli.ipynb #c55cf583
+_IMPORTS = """
+for name in ('numpy', 'torch', 'torchvision', 'pandas', 'matplotlib.pyplot', 'sklearn', 'fastai.vision.all'):
+    try: __import__(name)
+    except BaseException as error:
+        said = (str(error).splitlines() or [''])[0]
+        raise SystemExit(f'{name} is installed but does not work ({type(error).__name__}: {said})')
+print('torch, torchvision, fastai and what they build on')
+"""
+
+
+def _packages():
+    "Each needed package: its name, its version or the command that brings it, and whether it is there."
+    lost, found = start.missing(), []
+    for name in start.NEEDED.values():
+        good = name not in lost and _version(name) is not None
+        found.append((name, _version(name) if good else f'missing: {sys.executable} -m pip install {name}', good))
+    return found
+
+
+def _imports():
+    "Whether the large packages can be imported, and if not, what mends them."
+    text, good = _in_python(_IMPORTS)
+    if good:
+        return text, True
+    name = text.partition(' ')[0].partition('.')[0]
+    names = 'torch torchvision' if name in ('torch', 'torchvision') else start.NEEDED.get(name, name)  # these two have to fit each other
+    return f'{text}: {sys.executable} -m pip install --upgrade --force-reinstall {names}', False
+
+# %% ../../nbs/kit/06_cli.ipynb #a2ddca9d
 _KERNEL = """
 import shutil, tempfile
 from pathlib import Path
@@ -484,14 +521,14 @@ def examine() -> list[tuple[str, str, bool]]:  # what was looked at, what was fo
     found = [('dlbook', f'{__version__} in {runner.package_dir()}', True),
              ('Python', f'{platform.python_version()} at {sys.executable}', sys.version_info >= (3, 10)),
              ('system', platform.platform(), True)]
-    for name in _ESSENTIAL:
-        found.append((name, _version(name) or f'missing: pip install {name}', _version(name) is not None))
+    found += _packages()
     absent = "not installed; only needed to change the book: pip install -e '.[dev]'"
     found.append(('nbdev', _version('nbdev') or absent, True))
+    found.append(('imports', *_imports()))
     found.append(('device', *_in_python(_DEVICE)))
     found.append(('CPU cores', str(runner.cpu_count()), True))
     found.append(('memory', f'{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GB free', True))
-    found.append(('disk', f'{disk.free / 2**30:.1f} GB free here', disk.free > 2**28))
+    found.append(('disk', f'{disk.free / 2**30:.1f} GB free here' + ': free some space' * (disk.free <= 2**28), disk.free > 2**28))
     found.append(('kernel', *_in_python(_KERNEL)))
     kernel = _python_kernel()
     # Not the files themselves: the interpreters of two environments are often links to the same one.

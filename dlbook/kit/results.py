@@ -90,15 +90,29 @@ def ledger_path() -> Path:  # where `record` writes
     "The ledger of this run: `DLBOOK_LEDGER`, or `dlbook-results.json` in the working folder."
     return Path(os.environ.get("DLBOOK_LEDGER") or "dlbook-results.json")
 
+# %% ../../nbs/kit/03_results.ipynb #90be0f43
+_complained = False  # once is enough
 
+
+def _keep(change):
+    "Let `change` alter the chapters of this run's ledger. A reader's folder that takes no file is met with a sentence, and the chapter goes on."
+    global _complained
+    try:
+        with update_ledger(ledger_path()) as ledger: change(ledger["chapters"])
+    except (OSError, ValueError) as error:
+        if os.environ.get("DLBOOK_LEDGER"): raise  # a run whose results somebody waits for
+        what = "rename or delete that file" if isinstance(error, ValueError) else "free some space, or work in a folder that you may write in"
+        if not _complained: print(f"Results are not saved ({error}): {what}. The chapter works without.")
+        _complained = True
+
+# %% ../../nbs/kit/03_results.ipynb #378f7ae9
 def chapter(
     name: str,  # file name of the notebook without its ending, e.g. "04_backprop"
 ):
     "Name the chapter that this process runs, and begin its entries in the ledger anew."
     global _chapter
     _chapter = name
-    with update_ledger(ledger_path()) as ledger:
-        ledger["chapters"][name] = {"entries": []}
+    _keep(lambda chapters: chapters.update({name: {"entries": []}}))
 
 # %% ../../nbs/kit/03_results.ipynb #e1c895f5
 def band(
@@ -132,9 +146,12 @@ def record(
     where = _chapter or os.environ.get("DLBOOK_CHAPTER") or "unnamed chapter"
     entry = {"name": name, "value": value if math.isfinite(value) else repr(value), "low": low, "high": high,
              "unit": unit, "source": source}
-    with update_ledger(ledger_path()) as ledger:
-        entries = ledger["chapters"].setdefault(where, {"entries": []})["entries"]
+
+    def enter(chapters):
+        entries = chapters.setdefault(where, {"entries": []})["entries"]
         entries[:] = [old for old in entries if old["name"] != name] + [entry]
+
+    _keep(enter)
     inside = math.isfinite(value) and (low is None or value >= low) and (high is None or value <= high)
     text = f"{name}: {value:.4g}{' ' * bool(unit)}{unit} (band: {band(low, high)})"
     if not inside: raise OutOfBand(f"{where}: {text} is outside its band")
