@@ -386,8 +386,7 @@ def progress_command(
     except ValueError as error:
         _quit(error)
     solved, tried, still = '●◐○' if (console.encoding or '').lower().startswith('utf') else '#+.'
-    table, total, right = Table(), 0, 0
-    columns = ('no.', 'right'), ('chapter', 'left'), ('exercises', 'left'), ('solved', 'right'), ('tries', 'right'), ('hints', 'right')
+    table, total, right, columns = Table(), 0, 0, (('no.', 'right'), ('chapter', 'left'), ('exercises', 'left'), ('solved', 'right'), ('tries', 'right'), ('hints', 'right'))
     for name, how in columns if console.width >= 64 else columns[:4]:
         table.add_column(name, justify=how, no_wrap=name != 'chapter', overflow='fold')  # a narrow window breaks titles, and cuts nothing off
     for chapter in runner.list_chapters():
