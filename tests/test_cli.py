@@ -446,6 +446,10 @@ def test_progress_is_drawn_by_chapter(book, dlbook):
         first, second = [line for line in dlbook('progress', *arguments).stdout.splitlines() if 'First' in line or 'Second' in line]
         assert re.findall(r'[●◐○]|\d of \d|(?<= )\d+(?= )', first) == ['01', '●', '○', '◐', '1 of 3', '4', '2'] and '0 of 0' in second
     assert '1 of 3 solved' in dlbook('progress').stdout
+    write_chapter(book, '01_one', *exercises, title='A title that is longer than a narrow window')
+    for columns in (64, 50, 42):
+        lines = dlbook('progress', env={'COLUMNS': str(columns)}).stdout.splitlines()
+        assert max(map(len, lines[:-1])) <= columns and any('● ○ ◐' in line and '1 of 3' in line for line in lines), lines
     assert '# . +' in dlbook('progress', env={'PYTHONIOENCODING': 'ascii'}).stdout
     assert 'no such folder: nowhere' in one_line(dlbook('progress', 'nowhere'), 2)
 

@@ -12,7 +12,7 @@ import torch
 from conftest import ROOT
 
 from dlbook.kit import exercises
-from dlbook.kit.exercises import SECONDS, check, difference, exercise, find, hint, judge, read_progress, run_limited, show
+from dlbook.kit.exercises import SECONDS, Malformed, check, difference, exercise, find, hint, judge, read_progress, run_limited, show
 
 IDS = sorted({id for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
               for id in re.findall(r'^check\("(\d\d\.\d+)"', "".join(cell["source"]), re.MULTILINE)})
@@ -75,6 +75,42 @@ def test_verdicts(doubling, answer, message):
 
 @pytest.mark.parametrize("answer", [lambda x, n: x + x, lambda x, n: (x + x).numpy(), lambda x, n: (2 * x).requires_grad_(), lambda x, n: (2 * x).double()])
 def test_right_answers_in_other_forms(doubling, answer): assert judge(doubling, answer).state == "right"
+
+
+def _judged(answer, **changes):
+    "The verdict on an answer to an exercise that is made for the purpose."
+    given = dict(reference=lambda x, W: x @ W.T, cases=lambda rng: [(torch.ones(1, 2), torch.ones(3, 2))], hints=["Think."]) | changes
+    exercise("99.3", "made for the purpose", given.pop("reference"), **given)
+    try: return judge("99.3", answer)
+    finally: del exercises._registry["99.3"]
+
+
+def test_a_typical_mistake_that_raises_is_named_too():
+    mistakes = [(lambda x, W: x.reshape(7), "Another fault."), (lambda x, W: x @ W, "W has a row for each output: transpose it.")]
+    line = _judged(lambda x, W: torch.matmul(x, W), mistakes=mistakes).line
+    assert re.search(r"your answer raises RuntimeError: .*\(1x2 and 3x2\)\. W has a row for each output: transpose it\.$", line)
+    assert _judged(lambda x, W: x.reshape(5), mistakes=mistakes).line.endswith("invalid for input of size 2")
+
+
+def test_a_probe_can_say_what_is_wrong_with_the_form_of_an_answer():
+    def probe(answer, x):
+        result = answer(x)
+        if not isinstance(result, dict): raise Malformed(f"should give a dictionary, yours gives {type(result).__name__}")
+        return result["y"]
+
+    changes = dict(reference=lambda x: {"y": x}, probe=probe, cases=lambda rng: [(2.0,)], mistakes=[(lambda x: (x,), "Tuples have no names.")])
+    assert _judged(lambda x: {"y": x}, **changes).state == "right"
+    assert _judged(lambda x: [x], **changes).line == "for x = 2 your answer should give a dictionary, yours gives list."
+    assert _judged(lambda x: (x,), **changes).line == "for x = 2 your answer should give a dictionary, yours gives tuple. Tuples have no names."
+
+
+def test_several_numbers_side_by_side_in_a_tensor_are_several_numbers():
+    changes = dict(reference=lambda n: (n, n + 1), cases=lambda rng: [(2,)], outputs=("the first", "the second"))
+    for answer in (lambda n: torch.tensor([n, n + 1]), lambda n: [n, n + 1], lambda n: torch.tensor([n, n + 1]).numpy()):
+        assert _judged(answer, **changes).state == "right"
+    assert _judged(lambda n: torch.tensor([n, n]), **changes).line == "for n = 2 the second should be 3, yours is 2."
+    for answer, count in ((lambda n: n, "one, of type int"), (lambda n: (n,), "1"), (lambda n: torch.ones(3), "3")):
+        assert _judged(answer, **changes).line == f"for n = 2 your answer should give 2 values (the first, the second), yours gives {count}."
 
 
 def test_an_answer_that_hangs_is_stopped(doubling):
@@ -206,7 +242,8 @@ def test_verdicts_never_show_the_solution_of_a_value():
             assert f"{found.reference:g}" not in judge(id, wrong).line.replace(f"{wrong:g}", "")
 
 
-@pytest.mark.parametrize("content", ["", '{"version": 1, "exer', "[]", '{"version": 1}', '{"version": 1, "exercises": {"04.1": 3}}', "\x00"])
+@pytest.mark.parametrize("content", ["", '{"version": 1, "exer', "[]", '{"version": 1}', '{"version": 1, "exercises": {"04.1": 3}}', "\x00",
+                                     '{"version": 1, "exercises": {"04.1": {"right": true, "tries": "three"}}}'])
 def test_damaged_progress_is_set_aside(progress, content, capsys, doubling):
     progress.parent.mkdir()
     progress.write_text(content)
@@ -254,6 +291,10 @@ def test_two_notebooks_at_once_lose_nothing(progress):
     ([1.0, 2.0], (1.0, 2.5), "at position 1 should be 2"), ([1], [1, 2], "1 elements"), (torch.tensor(float("nan")), torch.tensor(float("nan")), None),
     (9.5e-7, 0.5e-7, "should be 9.5e-07"), (torch.zeros(2), torch.full((2,), 1e-8), None),
     (torch.zeros(2, 0), torch.zeros(2, 0), None), (torch.zeros(2), [0, 0.5], "should be 0 at [1]"), (torch.zeros(2), None, "should be a tensor"),
+    (torch.ones(2, 1), [torch.ones(1)] * 2, "should be a tensor, yours is a list of tensors; torch.stack makes one of them"),
+    (1.0, [torch.ones(1)], "should be a number, yours is a list of tensors"), (torch.tensor(0.0), 0, None), (torch.ones(2), [1, 1], None),
+    (torch.tensor([True]), torch.tensor([1]), "should have dtype torch.bool, yours has torch.int64"),
+    (torch.tensor([True]), torch.tensor([False]), "should be True at [0], yours is False"), (torch.tensor([True]), [True], None),
     ([1, 2], 3, "should be a list, yours is of type int"), ((1, 2), "12", "should be a tuple, yours is of type str"),
 ])
 def test_difference(expected, given, found):
@@ -263,6 +304,7 @@ def test_difference(expected, given, found):
 
 @pytest.mark.parametrize("value, text", [
     (torch.tensor([1, 2, 3, 4]), "[1, 2, 3, 4]"), (torch.zeros(5), "of shape (5,)"), (torch.tensor(1 / 3), "0.3333"), (1 / 3, "0.333333"),
-    (torch.relu, "relu"), ("x" * 58, repr("x" * 58)), ("x" * 59, "'" + "x" * 56 + "..."),
+    (torch.relu, "relu"), ([torch.ones(2), torch.ones(3)], "of 2 tensors"),
+    (torch.tensor([1e-8, 0.0]), "of shape (2,) with numbers up to 1e-08"), (torch.zeros(2), "[0.0, 0.0]"), ("x" * 58, repr("x" * 58)), ("x" * 59, "'" + "x" * 56 + "..."),
 ])
 def test_values_are_shown_in_at_most_sixty_characters(value, text): assert show(value) == text

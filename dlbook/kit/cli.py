@@ -399,16 +399,16 @@ def progress_command(
     except ValueError as error:
         _quit(error)
     solved, tried, still = '●◐○' if (console.encoding or '').lower().startswith('utf') else '#+.'
-    table, total, right = Table(), 0, 0
-    for name, how in (('no.', 'right'), ('chapter', 'left'), ('exercises', 'left'), ('solved', 'right'), ('tries', 'right'), ('hints', 'right')):
-        table.add_column(name, justify=how, no_wrap=True)
+    table, total, right, columns = Table(), 0, 0, (('no.', 'right'), ('chapter', 'left'), ('exercises', 'left'), ('solved', 'right'), ('tries', 'right'), ('hints', 'right'))
+    for name, how in columns if console.width >= 64 else columns[:4]:
+        table.add_column(name, justify=how, no_wrap=name != 'chapter', overflow='fold')  # a narrow window breaks titles, and cuts nothing off
     for chapter in runner.list_chapters():
         entries = [answered.get(id, {}) for id in exercise_ids(chapter.path)]
         done = sum(bool(entry.get('right')) for entry in entries)
         marks = ' '.join(solved if entry.get('right') else tried if entry.get('tries') or entry.get('hints') else still for entry in entries)
         cells = (f'{chapter.number:02}', chapter.title, marks, f'{done} of {len(entries)}',
                  *(sum(entry.get(name, 0) for entry in entries) or '' for name in ('tries', 'hints')))
-        table.add_row(*(runner.literal(cell) for cell in cells))
+        table.add_row(*(runner.literal(cell) for cell in cells[:len(table.columns)]))
         total, right = total + len(entries), right + done
     console.print(table, f'{solved} solved   {tried} tried   {still} open')
     print(f'{right} of {total} solved, says {path}' if path else 'No exercise was answered yet. Open the chapters: dlbook lab')

@@ -120,7 +120,7 @@ def show(
         if not value.is_floating_point(): return str(value.tolist())
         value = value.detach().double()
         tiny = 0 < value.abs().sum() < 1e-3  # four decimals would show zeros
-        return f"of shape {tuple(value.shape)} and about {value.abs().max():.1g}" if tiny else str(torch.round(value, decimals=4).tolist())
+        return f"of shape {tuple(value.shape)} with numbers up to {value.abs().max():.1g}" if tiny else str(torch.round(value, decimals=4).tolist())
     text = f"{value:.6g}" if isinstance(value, float) else getattr(value, "__name__", None) or repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -285,6 +285,12 @@ def progress_path() -> Path:
     return Path(os.environ.get("DLBOOK_PROGRESS") or "dlbook-progress.json")
 
 
+def _is_entry(entry):
+    "Could `_note` have written this?"
+    kinds = {"right": bool, "tries": int, "hints": int, "solved": (str, type(None))}
+    return isinstance(entry, dict) and all(isinstance(entry[name], kind) for name, kind in kinds.items() if name in entry)
+
+
 def read_progress(
     path: Path | None = None,  # default `progress_path()`
 ) -> dict:  # {"version": 1, "exercises": {"04.2": {"right": True, "tries": 3, "hints": 1, "solved": "2026-11-20T..."}}}
@@ -296,7 +302,7 @@ def read_progress(
     if isinstance(progress, dict) and isinstance(progress.get("version"), int) and progress["version"] > PROGRESS_VERSION:
         raise ValueError(f"{path} was written by a newer dlbook (version {progress['version']}, expected {PROGRESS_VERSION})")
     exercises = progress.get("exercises") if isinstance(progress, dict) else None
-    if not isinstance(exercises, dict) or not all(isinstance(entry, dict) for entry in exercises.values()):
+    if not isinstance(exercises, dict) or not all(map(_is_entry, exercises.values())):
         aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000000}{path.suffix}")
         os.replace(path, aside)
         print(f"{path.name} was damaged; it is now {aside.name}, and a new one begins.")
