@@ -41,7 +41,7 @@ def started(folder, *arguments):
 
     threading.Thread(target=listen, daemon=True).start()
     assert found.wait(90), "no address in 90 s"
-    address = re.search(r"(http://127\.0\.0\.1:\d+)/lab\?token=(\w+)", "".join(lines))
+    address = re.search(r"(http://127\.0\.0\.1:\d+)/lab[\w/.]*\?token=(\w+)", "".join(lines))
     assert address, "".join(lines)
     end = time.time() + 60
     while status(f"{address[1]}/api") != 200:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 from conftest import ROOT, write_chapter
@@ -142,7 +141,6 @@ NOTEBOOK = textwrap.dedent('''
 
 
 @posix
-@pytest.mark.skipif(os.name == 'posix' and not hasattr(os, 'geteuid'), reason='needs POSIX rights')
 def test_a_chapter_goes_on_where_nothing_can_be_written(tmp_path):
     "Copied to a folder that takes no file, a chapter says so once and works. With DLBOOK_LEDGER set somebody waits for the results: then it fails."
     (tmp_path / 'dlbook-results.json').mkdir()  # in the way, also for root, whom rights do not stop
@@ -171,3 +169,19 @@ def test_a_chapter_that_was_copied_elsewhere_finds_all_it_needs(book, dlbook, tm
     assert sorted(path.name for path in folder.iterdir() if not path.name.startswith('.')) == ['dlbook-progress.json', 'dlbook-results.json']
     shown = python('-m', 'dlbook', 'progress', folder, cwd=tmp_path, env={'DLBOOK_PROGRESS': ''}).stdout
     assert re.search(r'^1 of \d+ solved, says ', shown, re.MULTILINE), shown
+
+
+def test_lab_opens_the_first_chapter_for_a_newcomer_and_what_was_open_for_others(book, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from dlbook.kit import cli
+    write_chapter(book, '01_one', 'x = 1')
+    write_chapter(book, '02_two', 'x = 1')
+    started = []
+    monkeypatch.setenv('DLBOOK_CHAPTERS', str(book))
+    monkeypatch.setattr(cli.os, 'execv', lambda program, arguments: started.append(arguments))
+    monkeypatch.setattr(cli.subprocess, 'call', lambda arguments: started.append(arguments) or 0)
+    for name in ('JUPYTER_PREFER_ENV_PATH', 'JUPYTER_CONFIG_PATH'): monkeypatch.setenv(name, os.environ.get(name, ''))
+    for _ in range(2): CliRunner().invoke(cli.app, ['lab', str(tmp_path / 'mine')])
+    pages = [[part for part in arguments if part.startswith('--LabApp.default_url=')] for arguments in started]
+    assert pages[0] == ['--LabApp.default_url=/lab/tree/01_one.ipynb'] and pages[-1] == []

@@ -156,6 +156,9 @@ def test_internal_links_and_their_anchors_resolve(processed, name):
 def test_references_to_figures_and_sources_resolve(processed, name):
     path = processed / name
     text = re.sub(r"`[^`\n]*`", "", text_of(path))
+    cells = cells_of(path) if path.suffix == ".ipynb" else []
+    for formula in re.findall(r"\$\$.+?\$\$", "\n".join(source(c) for c in cells if c["cell_type"] == "markdown"), re.DOTALL):
+        assert "@" not in formula, f"a citation in a formula shows as its key: {formula}"
     keys = set(re.findall(r"^@\w+\{([^,]+),", (NBS / "references.bib").read_text(encoding="utf-8"), re.MULTILINE))
     for key in re.findall(r"(?<![\w./])@([\w:-]*\w)", text):
         if key.startswith(("fig-", "tbl-", "eq-", "sec-", "lst-")): assert key in anchors(path), key
@@ -352,7 +355,8 @@ def test_the_last_step_adds_the_notebook_and_takes_out_what_comes_from_elsewhere
     step["finish"](tmp_path)
     page = (tmp_path / f"{chapter.stem[3:]}.html").read_text(encoding="utf-8")
     assert re.findall(r"<script[^>]*>", page) == ['<script src="site_libs/clipboard/clipboard.min.js">', "<script>"] and "jquery" not in page
-    assert f'Open in Colab</a> · <a href="notebooks/{chapter.name}" download="{chapter.name}">Download the notebook</a> · <a' in page
+    assert f'Open in Colab</a> · <a href="notebooks/{chapter.name}" download="{chapter.name}">Download the notebook</a> (' in page
+    assert "%pip install dlbook</code>) · <a" in page
     assert (tmp_path / "notebooks" / chapter.name).read_bytes() == chapter.read_bytes()
     assert len(list((tmp_path / "notebooks").iterdir())) == 1 and "download" not in (tmp_path / "kit" / f"{chapter.stem[3:]}.html").read_text()
     step["finish"](tmp_path)
@@ -384,6 +388,9 @@ class Page(HTMLParser):
     def all(self, tag): return [attributes for name, attributes in self.tags if name == tag]
 
 
+page_of = functools.lru_cache(None)(Page)  # each page is read once
+
+
 @pytest.fixture(scope="module")
 def site(copy):
     "The folder of the whole site, rendered as the workflow does it."
@@ -402,7 +409,7 @@ def address(name):
 @needs_quarto
 @each_source
 def test_rendered_pages_are_whole(site, name):
-    page, raw = Page(site / address(name)), (site / address(name)).read_text(encoding="utf-8")
+    page, raw = page_of(site / address(name)), (site / address(name)).read_text(encoding="utf-8")
     text = "".join(page.text)
     assert not re.search(r"\?@\w|\[@\w|\{\{<|^:::", text, re.MULTILINE), "something was not resolved"
     if (NBS / name).suffix == ".ipynb":
@@ -425,13 +432,13 @@ def test_rendered_pages_are_whole(site, name):
 def test_rendered_links_lead_somewhere(site, name):
     if name.stem == "404": return  # its links begin at the root of the published site
     path = site / address(name)
-    for link in Page(path).all("a"):
+    for link in page_of(path).all("a"):
         target, _, anchor = (link.get("href") or "").partition("#")
         if not (target or anchor) or re.match(r"\w+:|//", target): continue
         there = (path.parent / urllib.parse.unquote(target)).resolve() if target else path
         if there.is_dir(): there /= "index.html"
         assert there.is_file(), target
-        if anchor and there.suffix == ".html": assert urllib.parse.unquote(anchor) in Page(there).ids, link["href"]
+        if anchor and there.suffix == ".html": assert urllib.parse.unquote(anchor) in page_of(there).ids, link["href"]
 
 
 @needs_quarto
@@ -450,7 +457,7 @@ def test_rendered_chapters_offer_what_a_chapter_offers(site, path):
 def test_search_and_the_page_for_wrong_addresses(site):
     entries = json.loads((site / "search.json").read_text(encoding="utf-8"))
     for path in CHAPTERS: assert any(entry["href"].startswith(f"{path.stem[3:]}.html") for entry in entries), path.stem
-    assert "does not exist" in (site / "404.html").read_text(encoding="utf-8")
+    assert "does not exist" in " ".join("".join(page_of(site / "404.html").text).split())
 
 
 @pytest.fixture(scope="module")

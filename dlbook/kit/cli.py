@@ -320,10 +320,12 @@ def _lab_defaults(folder):
     return os.pathsep.join(filter(None, [str(config), os.environ.get('JUPYTER_CONFIG_PATH')]))
 
 # %% ../../nbs/kit/06_cli.ipynb #1966649f
-def _start_lab(folder, browser, port):
-    "JupyterLab on `folder`, in the place of this process where the system can do that."
+def _start_lab(folder, browser, port, page):
+    "JupyterLab on `folder`, in the place of this process where the system can do that. Its address leads to the file `page`, if there is one."
     arguments = [sys.executable, '-m', 'jupyterlab', '--ServerApp.ip=127.0.0.1', f'--ServerApp.port={_free_port(port)}',
                  f'--ServerApp.root_dir={folder.resolve()}']
+    if page:
+        arguments.append(f'--LabApp.default_url=/lab/tree/{page}')
     if not browser:
         arguments.append('--no-browser')
     if hasattr(os, 'geteuid') and os.geteuid() == 0:
@@ -359,8 +361,8 @@ def lab_command(
         if what != 'same':
             print(f'{folder / name}: {what}')
     print(f'{len(done)} chapters in {folder}')
-    if launch:
-        _start_lab(folder, browser, port)
+    if launch:  # a newcomer sees the first chapter, everybody else what was open the last time
+        _start_lab(folder, browser, port, next(iter(done)) if set(done.values()) == {'new'} else None)
 
 # %% ../../nbs/kit/06_cli.ipynb #4b84e719
 def exercise_ids(
