@@ -8,11 +8,18 @@ __all__ = ['CRITERIA', 'RATES', 'Cohort', 'loans', 'group_codes', 'group_rates',
            'calibration_by_group', 'calibration_error', 'wilson_interval', 'bootstrap_interval', 'by_lot', 'reweigh',
            'parity_penalty', 'reverse_gradient', 'adversary_penalty', 'group_thresholds', 'decide', 'probabilities',
            'Audit', 'audit', 'route', 'review_curve', 'counterfactual', 'ModelCard', 'DataSheet', 'data_sheet',
-           'training_energy']
+           'training_energy', 'membership_inference', 'attack_curve', 'clipped_gradients', 'gaussian_rdp',
+           'rdp_epsilon', 'dp_sgd', 'model_inversion', 'client_update', 'federated_average', 'pair_keys', 'mask_vector',
+           'secure_sum', 'federated_processes', 'fgsm', 'pgd']
 
-# %% ../nbs/18_ethics.ipynb #b5184656
+# %% ../nbs/18_ethics.ipynb #61195a5b
+import copy
+import hashlib
 import math
+import multiprocessing
+import secrets
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +27,10 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.special import log_ndtr
 
 from .kit.results import band
 
@@ -575,3 +586,367 @@ def training_energy(
     energy = times.sum() / 3600 * np.array(watts) * np.array(runs)
     ends = np.stack([energy, energy / 1000 * np.array(grams)])
     return pd.DataFrame({"low": ends[:, 0], "middle": np.sqrt(ends.prod(1)), "high": ends[:, 1]}, index=["Wh", "g CO2"])
+
+# %% ../nbs/18_ethics.ipynb #4929d5e5
+def _surety(logits, y):
+    "log p/(1-p) of the class y, in logits (..., n, classes)."
+    own = y.expand(logits.shape[:-1])[..., None]
+    others = logits.scatter(-1, own, -math.inf).logsumexp(-1)
+    return logits.gather(-1, own)[..., 0] - others
+
+
+def membership_inference(
+    logits: Tensor,  # of the attacked model, for n candidates: (n, classes)
+    y: Tensor,  # their classes (n,)
+    shadows: Tensor | None = None,  # logits of k shadow models for the same candidates, (k, n, classes)
+    trained: Tensor | None = None,  # bool (k, n): was the shadow model trained on the candidate?
+) -> Tensor:  # scores (n,), higher for those that look like members
+    "Minus the loss (Yeom and others 2018); with shadows the likelihood ratio of Carlini and others (2022). Raises `ValueError`."
+    if logits.ndim != 2 or y.shape != logits.shape[:1]:
+        raise ValueError(f"expected logits (n, classes) and y (n,), given {tuple(logits.shape)} and {tuple(y.shape)}")
+    if shadows is None: return -cross_entropy(logits, y, reduction="none")
+    if trained is None or shadows.shape[1:] != logits.shape or trained.shape != shadows.shape[:2]:
+        raise ValueError("expected shadows (k, n, classes) and trained (k, n)")
+    if min(trained.sum(0).min(), (~trained).sum(0).min()) < 1 or len(shadows) < 3:
+        raise ValueError("expected, for each candidate, shadows with it and without it, and at least three")
+    seen, score = _surety(shadows, y), 0
+    for mask, sign in ((trained, 1), (~trained, -1)):
+        mean = (seen * mask).sum(0) / mask.sum(0)
+        std = (((seen - mean).square() * mask).sum() / (mask.sum() - mask.shape[1])).sqrt()  # one for all candidates
+        score = score - sign * (((_surety(logits, y) - mean) / std).square() / 2 + std.log())
+    return score
+
+# %% ../nbs/18_ethics.ipynb #b05b436e
+def attack_curve(
+    scores: Tensor,  # (n,), higher for those that look like members
+    member: Tensor,  # bool (n,): is it one?
+) -> tuple:  # false positive rates and true positive rates at all thresholds, from 0 to 1
+    "Receiver operating characteristic of an attack. Raises `ValueError` if there are no members, or only members."
+    if not (member.any() and (~member).any()): raise ValueError("expected members and others, given only one kind")
+    order = scores.argsort(descending=True)
+    scores, member = scores[order], member[order]
+    last = torch.cat([scores[1:] != scores[:-1], member.new_ones(1)])  # equal scores lie on one side of a threshold
+    said = torch.stack([~member, member]).cumsum(1)[:, last].double()
+    fpr, tpr = torch.nn.functional.pad(said / said[:, -1:], (1, 0))
+    return fpr, tpr
+
+# %% ../nbs/18_ethics.ipynb #f20de731
+def clipped_gradients(
+    model: nn.Module,  # no layer may mix the examples of a batch
+    x: Tensor,  # inputs (n, ...)
+    y: Tensor,  # targets (n, ...)
+    clip: float,  # largest length C of the gradient of one example, above 0
+    loss_func=cross_entropy,  # of a batch of one
+) -> tuple:  # list with the sum of the clipped gradients for each parameter, lengths before (n,)
+    "Sum of per-example gradients, each scaled to length C if it is longer. Raises `ValueError` for batch normalization."
+    if not clip > 0: raise ValueError(f"expected clip above 0, given {clip}")
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in model.modules()):
+        raise ValueError("batch normalization mixes the examples of a batch, so none has a gradient of its own; use group normalization")
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+    if not len(x): return [torch.zeros_like(p) for p in weights.values()], x.new_zeros(0)
+    def loss(weights, x, y): return loss_func(functional_call(model, weights, x[None]), y[None])
+    each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")(weights, x, y).values()
+    lengths = torch.stack([g.flatten(1).norm(dim=1) for g in each]).norm(dim=0)
+    scale = clip / lengths.clamp(min=clip) if math.isfinite(clip) else torch.ones_like(lengths)
+    return [torch.tensordot(scale, g, 1) for g in each], lengths
+
+# %% ../nbs/18_ethics.ipynb #95aa3b7c
+def _log_binomial(a, k): return torch.lgamma(a + 1) - torch.lgamma(k + 1) - torch.lgamma(a - k + 1)  # of its size
+
+
+@cache
+def _log_moment(order, q, s):
+    "Logarithm of the mean of the ratio to the power `order`, for 0 < q < 1 (Mironov, Talwar and Zhang 2019)."
+    a = torch.tensor(float(order), dtype=torch.float64)
+    def term(k): return k * math.log(q) + (a - k) * math.log1p(-q) + (k * k - k) / (2 * s * s)  # q to the power k
+    if order == int(order):
+        k = torch.arange(int(order) + 1).double()
+        return (_log_binomial(a, k) + term(k)).logsumexp(0).item()
+    z = s * s * math.log(1 / q - 1) + 0.5  # to its left, 1 - q is the larger term
+    k = torch.arange(2000).double()  # far more terms than matter
+    left, right = term(k) + log_ndtr((z - k) / s), term(a - k) + log_ndtr((a - k - z) / s)
+    logs = _log_binomial(a, k) + torch.logaddexp(left, right)
+    signs = torch.where((k > a) & ((k - a.ceil()) % 2 == 1), -1.0, 1.0)  # of the binomial coefficients
+    sums = ((logs - logs.max()).exp() * signs).cumsum(0)
+    return (logs.max() + sums[-2:].mean().log()).item()  # it alternates: the middle of the last two is nearest
+
+# %% ../nbs/18_ethics.ipynb #d7a82cde
+def gaussian_rdp(
+    order: float,  # α, above 1
+    noise_multiplier: float,  # standard deviation σ of the noise, in units of the clipping length
+    sample_rate: float,  # chance q of an example to be in the batch, from 0 to 1
+) -> float:  # Rényi divergence of one step
+    "Rényi divergence of the subsampled Gaussian mechanism. Infinite without noise."
+    if sample_rate == 0: return 0.0
+    if noise_multiplier == 0: return math.inf
+    if sample_rate == 1: return order / (2 * noise_multiplier**2)
+    return _log_moment(order, sample_rate, noise_multiplier) / (order - 1)
+
+# %% ../nbs/18_ethics.ipynb #058edb1e
+_ORDERS = [1 + i / 10 for i in range(1, 100)] + list(range(12, 64))  # those of Opacus
+
+
+def rdp_epsilon(
+    noise_multiplier: float,  # standard deviation σ of the noise, in units of the clipping length
+    sample_rate: float,  # chance q of an example to be in the batch, from 0 to 1
+    steps: int,  # how many
+    delta: float,  # δ, between 0 and 1, well below 1 / number of examples
+) -> float:  # ε
+    "The ε that DP-SGD has spent (Mironov 2017; conversion of Balle and others 2020). Raises `ValueError`."
+    if not (noise_multiplier >= 0 and 0 <= sample_rate <= 1 and steps >= 0 and 0 < delta < 1):
+        raise ValueError("expected noise_multiplier >= 0, 0 <= sample_rate <= 1, steps >= 0, 0 < delta < 1, given "
+                         f"{noise_multiplier}, {sample_rate}, {steps}, {delta}")
+    if steps == 0 or sample_rate == 0: return 0.0
+    spent = min(steps * gaussian_rdp(a, noise_multiplier, sample_rate) + math.log1p(-1 / a) - math.log(delta * a) / (a - 1)
+                for a in _ORDERS)
+    return max(spent, 0.0)
+
+# %% ../nbs/18_ethics.ipynb #277f0753
+def dp_sgd(
+    model: nn.Module,  # is trained in place
+    opt,  # optimizer of the model's parameters
+    x: Tensor,  # inputs (n, ...); n counts as public
+    y: Tensor,  # targets (n, ...)
+    noise_multiplier: float,  # standard deviation of the noise, in units of clip
+    sample_rate: float,  # chance of each example to be in the batch
+    steps: int,  # how many
+    clip: float = 1.0,  # largest length of an example's gradient
+    delta: float = 1e-5,  # for the guarantee
+    loss_func=cross_entropy,  # of a batch of one
+    seed: int = 0,  # for batches and noise; must stay secret
+) -> float:  # ε, infinite without noise
+    "Differentially private descent (Abadi and others 2016). Raises `ValueError` for noise without a finite clip."
+    if noise_multiplier > 0 and not math.isfinite(clip): raise ValueError("expected a finite clip: it sets the size of the noise")
+    epsilon, rng = rdp_epsilon(noise_multiplier, sample_rate, steps, delta), torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        rows = (torch.rand(len(x), generator=rng) < sample_rate).to(x.device)
+        sums, _ = clipped_gradients(model, x[rows], y[rows], clip, loss_func)
+        for p, g in zip(model.parameters(), sums):
+            noise = torch.randn(p.shape, generator=rng).to(p) * noise_multiplier * clip if noise_multiplier else 0
+            p.grad = (g + noise) / (sample_rate * len(x))
+        opt.step()
+    return epsilon
+
+# %% ../nbs/18_ethics.ipynb #ac51d811
+def model_inversion(
+    model,  # function from inputs (1, ...) to logits (1, classes)
+    target: int,  # the class to look at
+    shape,  # of one input
+    steps: int = 200,  # at most
+    lr: float = 1.0,  # step size
+    enough: float = 0.99,  # stop at this probability
+    process=None,  # function of the input (1, ...) after each step, for instance a blur
+) -> tuple:  # the input with the highest probability, in [0, 1], and this probability
+    "Gradient descent on 1 - p(target) from an input of zeros (Fredrikson, Jha and Ristenpart 2015). Raises `ValueError`."
+    x, best, sure = torch.zeros(1, *shape), None, -1.0
+    for _ in range(steps + 1):
+        x = x.detach().requires_grad_()
+        p = model(x).softmax(1)
+        if not 0 <= target < p.shape[1]: raise ValueError(f"expected a class from 0 to {p.shape[1] - 1}, given {target}")
+        if p[0, target].item() > sure: best, sure = x.detach()[0], p[0, target].item()
+        if sure >= enough: break
+        slope, = torch.autograd.grad(-p[0, target].log(), x)
+        x = (x - lr * slope * p[0, target]).detach().clamp(0, 1)  # the slope of 1 - p is p times that of -log p
+        if process is not None: x = process(x)
+    return best, sure
+
+# %% ../nbs/18_ethics.ipynb #a39196e0
+def client_update(
+    model: nn.Module,  # gives the form; its weights are overwritten
+    weights: Tensor,  # those that the server sent, one vector (d,)
+    x: Tensor,  # the client's inputs (n, ...)
+    y: Tensor,  # the client's targets (n, ...)
+    steps: int,  # of descent
+    lr: float,  # learning rate
+    bs: int | None = None,  # batch size; None: all data in each step
+    seed: int = 0,  # for the batches
+    loss_func=cross_entropy,  # of a batch
+) -> Tensor:  # new weights, (d,)
+    "Descent on one client's data. Raises `ValueError` for no data."
+    if not len(x): raise ValueError("expected at least one example for each client")
+    rng = torch.Generator().manual_seed(seed)
+    vector_to_parameters(weights.clone(), model.parameters())
+    for _ in range(steps):
+        rows = slice(None) if bs is None else torch.randint(len(x), (bs,), generator=rng)
+        grads = torch.autograd.grad(loss_func(model(x[rows]), y[rows]), list(model.parameters()))
+        with torch.no_grad():
+            for p, g in zip(model.parameters(), grads): p.add_(g, alpha=-lr)
+    return parameters_to_vector(model.parameters()).detach()
+
+# %% ../nbs/18_ethics.ipynb #71654116
+def federated_average(
+    model: nn.Module,  # is trained in place
+    clients: list,  # pairs (x, y), one for each client, with any number of examples
+    rounds: int,  # of sending and averaging
+    steps: int = 1,  # of each client in a round
+    lr: float = 0.1,  # of the clients
+    bs: int | None = None,  # batch size of the clients; None: all their data
+    seed: int = 0,  # for the batches
+    watch=None,  # function of the round, the weights sent (d,) and those that came back, a list
+) -> nn.Module:  # the model
+    "Federated averaging (McMahan and others 2017), weighted by the clients' numbers of examples. Raises `ValueError`."
+    if not clients: raise ValueError("expected at least one client, given none")
+    total, scratch = sum(len(x) for x, _ in clients), copy.deepcopy(model)
+    weights = parameters_to_vector(model.parameters()).detach()
+    for turn in range(rounds):
+        back = [client_update(scratch, weights, x, y, steps, lr, bs, _round_seed(seed, turn, k))
+                for k, (x, y) in enumerate(clients)]
+        if watch is not None: watch(turn, weights, back)
+        weights = sum(len(x) / total * w for (x, _), w in zip(clients, back))
+    vector_to_parameters(weights, model.parameters())
+    return model
+
+
+def _round_seed(seed, turn, k): return (seed * 100_003 + turn) * 1009 + k  # another one for each client and round
+
+# %% ../nbs/18_ethics.ipynb #4ac855ae
+_PRIME = 2**521 - 1  # large enough to show the principle; in earnest take a vetted curve from a library
+
+
+def pair_keys(
+    me: int,  # number of this client
+    secret: int,  # its own secret
+    powers: list,  # what all clients published, 3 to the power of their secrets
+) -> dict:  # number of another client -> bytes that only the two know
+    "Keys by the exchange of Diffie and Hellman (1976)."
+    return {k: hashlib.sha256(pow(power, secret, _PRIME).to_bytes(66, "big")).digest()
+            for k, power in enumerate(powers) if k != me}
+
+
+def mask_vector(
+    values: Tensor,  # real numbers (d,)
+    me: int,  # number of this client
+    keys: dict,  # as from `pair_keys`
+    turn: int = 0,  # the round: no mask may serve twice
+) -> np.ndarray:  # uint64 (d,)
+    "The values in units of 2**-32 plus one mask for each other client, modulo 2**64. Raises `ValueError` if they are too large."
+    units = np.round(np.asarray(values, dtype=np.float64) * 2.0**32)
+    if not (np.abs(units) < 2.0**56).all(): raise ValueError("expected finite numbers below 2**24 in size")
+    total = units.astype(np.int64).view(np.uint64)
+    for other, key in keys.items():
+        mask = np.frombuffer(hashlib.shake_256(key + turn.to_bytes(8, "big")).digest(8 * total.size), np.uint64)
+        total = total + mask if me < other else total - mask
+    return total
+
+# %% ../nbs/18_ethics.ipynb #b02b1b5f
+def secure_sum(
+    messages: list,  # of all clients, uint64 (d,), as from `mask_vector`
+) -> Tensor:  # float64 (d,)
+    "The sum of what the messages hide: the masks cancel (Bonawitz and others 2017). Raises `ValueError` for unequal lengths."
+    if len({len(m) for m in messages}) != 1: raise ValueError("expected messages of one length")
+    total = np.zeros(len(messages[0]), np.uint64)
+    for message in messages: total = total + message
+    return torch.from_numpy(total.view(np.int64) / 2.0**32)
+
+# %% ../nbs/18_ethics.ipynb #2dc85ce1
+def _client(pipe, k, model, x, y, seed, options):
+    "The life of a client in its own process: agree on keys, then train and send masked weights until told to stop."
+    torch.set_num_threads(1)
+    x, y, secret = torch.from_numpy(x), torch.from_numpy(y), secrets.randbits(512)
+    pipe.send(pow(3, secret, _PRIME))
+    keys = pair_keys(k, secret, pipe.recv())
+    while (order := pipe.recv()) is not None:
+        turn, weights = order
+        mine = client_update(model, torch.from_numpy(weights), x, y, seed=_round_seed(seed, turn, k), **options)
+        pipe.send(mask_vector(torch.cat([len(x) * mine.double(), torch.tensor([float(len(x))])]), k, keys, turn))
+
+
+def _start(model, clients, seed, options):
+    "A process for each client, and our end of the pipe to it."
+    spawn, workers, pipes = multiprocessing.get_context("spawn"), [], []
+    for k, (x, y) in enumerate(clients):
+        ours, its = spawn.Pipe()
+        args = its, k, copy.deepcopy(model), x.detach().cpu().numpy(), y.detach().cpu().numpy(), seed, options
+        workers.append(spawn.Process(target=_client, args=args, daemon=True))
+        pipes.append(ours)
+        workers[-1].start()
+        its.close()  # the client holds that end alone now: if it ends, we notice
+    return workers, pipes
+
+# %% ../nbs/18_ethics.ipynb #bffa3079
+def _ask(pipes, orders):
+    "Send each client its order, if there is one, and collect the answers. Raises `RuntimeError` if one has ended or is silent."
+    try:
+        for pipe, order in zip(pipes, orders): pipe.send(order)
+        if all(pipe.poll(300) for pipe in pipes): return [pipe.recv() for pipe in pipes]
+    except (EOFError, OSError) as error: raise RuntimeError("a client ended before its time; see what it printed") from error
+    raise RuntimeError("expected an answer of each client within 300 seconds")
+
+
+def _stop(workers, pipes):
+    "Tell all clients that it is over; end those that do not listen."
+    for pipe in pipes:
+        try: pipe.send(None)
+        except OSError: pass  # it has ended already
+        pipe.close()
+    for worker in workers:
+        worker.join(30)
+        if worker.is_alive(): worker.terminate()
+        worker.join()
+        worker.close()
+
+# %% ../nbs/18_ethics.ipynb #0b4864c2
+def federated_processes(
+    model: nn.Module,  # is trained in place; its class must stand in a module
+    clients: list,  # pairs (x, y), at least two
+    rounds: int,  # of sending and averaging
+    steps: int = 1,  # of each client in a round
+    lr: float = 0.1,  # of the clients
+    bs: int | None = None,  # batch size of the clients; None: all their data
+    seed: int = 0,  # for the batches
+    watch=None,  # function of the round and of the masked messages
+) -> nn.Module:  # the model
+    "`federated_average`, each client a process, with a secure sum. Raises `ValueError`, and `RuntimeError` if a client fails."
+    if len(clients) < 2: raise ValueError(f"expected at least two clients, or a sum hides nothing, given {len(clients)}")
+    weights = parameters_to_vector(model.parameters()).detach()
+    workers, pipes = _start(model, clients, seed, dict(steps=steps, lr=lr, bs=bs))
+    try:
+        powers = _ask(pipes, [])
+        for pipe in pipes: pipe.send(powers)
+        for turn in range(rounds):
+            messages = _ask(pipes, [(turn, weights.numpy())] * len(pipes))
+            if watch is not None: watch(turn, messages)
+            total = secure_sum(messages)
+            weights = (total[:-1] / total[-1]).to(weights)
+    finally: _stop(workers, pipes)
+    vector_to_parameters(weights, model.parameters())
+    return model
+
+# %% ../nbs/18_ethics.ipynb #4eac5c28
+def fgsm(
+    model,  # function from inputs to logits
+    x: Tensor,  # inputs (n, ...), within low and high
+    y: Tensor,  # classes (n,)
+    epsilon: float,  # largest change of each number
+    loss_func=cross_entropy,  # of logits and classes
+    low: float = 0.0,  # smallest value of an input
+    high: float = 1.0,  # largest value of an input
+) -> Tensor:  # changed inputs (n, ...)
+    "Fast gradient sign method (Goodfellow, Shlens and Szegedy 2015). Raises `ValueError` for epsilon < 0."
+    if not epsilon >= 0: raise ValueError(f"expected epsilon from 0 on, given {epsilon}")
+    x = x.detach().requires_grad_()
+    slope, = torch.autograd.grad(loss_func(model(x), y), x)
+    return (x + epsilon * slope.sign()).detach().clamp(low, high)
+
+# %% ../nbs/18_ethics.ipynb #9bfa5a76
+def pgd(
+    model,  # function from inputs to logits
+    x: Tensor,  # inputs (n, ...), within low and high
+    y: Tensor,  # classes (n,)
+    epsilon: float,  # largest change of each number
+    step_size: float,  # change of each number in a step
+    steps: int = 10,  # how many
+    generator=None,  # torch.Generator for a random start within epsilon; None: start at x
+    loss_func=cross_entropy,  # of logits and classes
+    low: float = 0.0,  # smallest value of an input
+    high: float = 1.0,  # largest value of an input
+) -> Tensor:  # changed inputs (n, ...)
+    "Projected gradient descent (Madry and others 2018). Raises `ValueError` for epsilon < 0."
+    if not epsilon >= 0: raise ValueError(f"expected epsilon from 0 on, given {epsilon}")
+    start = x.detach()
+    if generator is not None: x = start + epsilon * (2 * torch.rand(x.shape, generator=generator) - 1).to(x)
+    x = x.clamp(low, high)
+    for _ in range(steps):
+        x = fgsm(model, x, y, step_size, loss_func, low, high)
+        x = torch.minimum(torch.maximum(x, start - epsilon), start + epsilon)  # back into the box
+    return x
