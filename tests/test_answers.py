@@ -1,4 +1,4 @@
-"""Each checked exercise is held to answers that were written from its statement alone, without a look at the solution.
+"""Each checked exercise is held to answers that were worked out from its statement, in other forms than the reference.
 
 `answers/` has, for each chapter, right answers of other forms than the reference, and wrong ones of the kind that readers give,
 each with words that the verdict must say.

@@ -1,4 +1,4 @@
-"Answers to the exercises of chapter 01, written from their statements alone; each wrong one with words that its verdict must say."
+"Answers to the exercises of chapter 01, worked out from their statements; each wrong one with words that its verdict must say."
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"Answers to the exercises of chapter 09, written from their statements alone; each wrong one with words that its verdict must say."
+"Answers to the exercises of chapter 09, worked out from their statements; each wrong one with words that its verdict must say."
 import math
 
 import numpy as np
