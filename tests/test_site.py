@@ -277,6 +277,8 @@ def test_our_colors_reach_contrast_aa(mode):
              ("code-color", "body-bg"), ("body-color", "code-block-bg"), ("link-color", "code-bg"), ("navbar-fg", "navbar-bg"), ("navbar-hl", "navbar-bg"),
              ("sidebar-fg", "sidebar-bg"), ("link-color", "sidebar-bg")]
     for ink, paper in pairs: assert contrast(colors[ink], colors[paper]) >= 4.5, (ink, paper, contrast(colors[ink], colors[paper]))
+    weakest = {"light": "#007faa", "dark": "#ffa07a"}[mode]  # of the syntax colors that Quarto calls a11y
+    assert CONFIG["format"]["html"]["highlight-style"] == "a11y" and contrast(weakest, colors["code-block-bg"]) >= 4.5
     assert set(colors) == {name for pair in pairs for name in pair} | {"primary"}, "a color that is not checked"
     from dlbook.kit.plots import THEMES
     assert contrast(THEMES[mode]["ink"], THEMES[mode]["paper"]) >= 4.5
