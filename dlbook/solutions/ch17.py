@@ -9,7 +9,7 @@ import math
 
 import torch
 
-from ..kit.exercises import exercise
+from ..kit.exercises import Malformed, exercise
 
 # %% auto #0
 __all__ = ['gradient_times_input', 'integrated_by_midpoints', 'pointing_game', 'shapley_kernel', 'top_overlap']
@@ -46,13 +46,26 @@ def _all_classes(model, x, target):
     return (x * torch.autograd.grad(model(x).sum(), x)[0]).detach()
 
 
+def _largest(model, x, target): return gradient_times_input(model, x, model(x).argmax(1))
+
+
+def _probability(model, x, target): return gradient_times_input(lambda x: model(x).softmax(1), x, target)
+
+
+def _probe_gradient(answer, model, x, target):
+    result = answer(model, x, target)
+    if x.requires_grad: raise Malformed("leaves x changed: it requires a gradient now; work on x.detach().clone()")
+    return result
+
+
 def _scores(rng, d, classes):
     "A small network with weights of its own, as a function."
     W, V = torch.randn(d, 5, generator=rng), torch.randn(5, classes, generator=rng)
-    return lambda x: (x @ W).tanh() @ V
+    def network(x): return (x @ W).tanh() @ V
+    return network
 
-
-exercise("17.2", "gradient times input", gradient_times_input, outputs=("the attribution",),
+# %% ../../nbs/solutions/17_interpretability.ipynb #c817e0d3
+exercise("17.2", "gradient times input", gradient_times_input, probe=_probe_gradient, outputs=("the attribution",),
          cases=lambda rng: [(_scores(rng, d, c), torch.randn(n, d, generator=rng), torch.randint(c, (n,), generator=rng))
                             for n, d, c in ((2, 2, 3), (4, 3, 2), (5, 6, 4))],
          hints=["Make a copy of x that requires a gradient: x.detach().clone().requires_grad_().",
@@ -62,7 +75,9 @@ exercise("17.2", "gradient times input", gradient_times_input, outputs=("the att
                    (lambda m, x, t: gradient_times_input(m, x, t).abs(), "It looks as if you take the size; here the sign is kept."),
                    (_all_classes, "It looks as if the scores of all classes are summed; pick that of each row's target."),
                    (lambda m, x, t: gradient_times_input(m, x, t) / len(x), "It looks as if the mean over the batch is differentiated; take the sum."),
-                   (lambda m, x, t: gradient_times_input(m, x, t[:1].expand(len(x))), "It looks as if all rows get the first row's class.")])
+                   (lambda m, x, t: gradient_times_input(m, x, t[:1].expand(len(x))), "It looks as if all rows get the first row's class."),
+                   (_largest, "It looks as if each row's largest score is taken; pick that of its target."),
+                   (_probability, "It looks as if probabilities are differentiated; take the scores themselves.")])
 
 # %% ../../nbs/solutions/17_interpretability.ipynb #ab53b6b3
 def integrated_by_midpoints(
@@ -72,7 +87,9 @@ def integrated_by_midpoints(
     steps,  # pieces of the path
 ):  # (d,)
     "(x - b) times the mean of the gradients at the middles of the pieces."
-    return (x - baseline) * _mean_gradient(f, x, baseline, (torch.arange(steps) + 0.5) / steps)
+    alphas = (torch.arange(steps) + 0.5) / steps
+    points = (baseline + alphas[:, None] * (x - baseline)).detach().requires_grad_()
+    return (x - baseline) * torch.autograd.grad(f(points).sum(), points)[0].mean(0)
 
 
 def _mean_gradient(f, x, baseline, alphas):
@@ -84,9 +101,14 @@ def _left_ends(f, x, baseline, steps): return (x - baseline) * _mean_gradient(f,
 def _right_ends(f, x, baseline, steps): return (x - baseline) * _mean_gradient(f, x, baseline, (torch.arange(steps) + 1) / steps)
 
 
+def _with_ends(f, x, baseline, steps): return (x - baseline) * _mean_gradient(f, x, baseline, torch.linspace(0, 1, steps))
+def _at_x(f, x, baseline, steps): return (x - baseline) * _mean_gradient(f, x, baseline, torch.ones(1))
+
+
 def _fields(rng, d):
     W, v = torch.randn(d, 4, generator=rng), torch.randn(4, generator=rng)
-    return lambda x: (x @ W).sigmoid() @ v + x[:, 0] * x[:, -1]
+    def score(x): return (x @ W).sigmoid() @ v + x[:, 0] * x[:, -1]
+    return score
 
 
 exercise("17.3", "integrated gradients by midpoints", integrated_by_midpoints, outputs=("the attribution",),
@@ -99,7 +121,10 @@ exercise("17.3", "integrated gradients by midpoints", integrated_by_midpoints, o
                    (lambda f, x, b, n: integrated_by_midpoints(f, x, torch.zeros_like(b), n), "It looks as if the path begins at 0; it begins at the baseline."),
                    (lambda f, x, b, n: x * _mean_gradient(f, x, b, (torch.arange(n) + 0.5) / n), "It looks as if you multiply by x; multiply by x - baseline."),
                    (lambda f, x, b, n: _mean_gradient(f, x, b, (torch.arange(n) + 0.5) / n), "That is the mean gradient; multiply it by x - baseline."),
-                   (lambda f, x, b, n: n * integrated_by_midpoints(f, x, b, n), "It looks as if the gradients are summed; take their mean.")])
+                   (lambda f, x, b, n: n * integrated_by_midpoints(f, x, b, n), "It looks as if the gradients are summed; take their mean."),
+                   (_with_ends, "It looks as if the points lie from one end of the path to the other; take the middles of the pieces."),
+                   (_at_x, "It looks as if the gradient is taken at x alone; take it along the path."),
+                   (lambda f, x, b, n: -integrated_by_midpoints(f, x, b, n), "The sign is turned around; multiply by x - baseline.")])
 
 # %% ../../nbs/solutions/17_interpretability.ipynb #49867eac
 def pointing_game(
@@ -113,20 +138,25 @@ def pointing_game(
 def _one_place_for_all(maps, masks): return masks.flatten(1)[:, maps.mean(0).argmax()].double().mean().item()
 
 
+def _outside_zero(maps, masks): return (maps.flatten(1).argmax(1) == (maps * masks).flatten(1).argmax(1)).double().mean().item()
+
+
 def _boxes(rng, n, h, w):
     masks = torch.rand(n, h, w, generator=rng) < 0.4
     return torch.randn(n, h, w, generator=rng), masks
 
 
 exercise("17.4", "the pointing game", pointing_game, outputs=("the share",),
-         cases=lambda rng: [_boxes(rng, *size) for size in ((3, 2, 2), (10, 4, 5), (21, 3, 3))],
+         cases=lambda rng: [(torch.tensor([[[-1.0, -3.0]], [[2.0, -4.0]]]), torch.tensor([[[True, False]], [[True, False]]]))] + [_boxes(rng, *size) for size in ((3, 2, 2), (10, 4, 5), (21, 3, 3))],
          hints=["Flatten each map: maps.flatten(1).argmax(1) is the place of its largest value.",
                 "Look the places up in masks.flatten(1), for instance with gather.", "The mean of the looked-up values is the share."],
-         mistakes=[(lambda maps, masks: pointing_game(maps.abs(), masks), "It looks as if you take the largest size; a negative value does not point."),
+         mistakes=[(lambda maps, masks: pointing_game(maps.abs(), masks), "It looks as if you take the largest size; keep the sign."),
                    (lambda maps, masks: pointing_game(-maps, masks), "It looks as if you take the smallest value."),
                    (_one_place_for_all, "It looks as if all maps share one largest place; each has its own."),
                    (lambda maps, masks: 1 - pointing_game(maps, masks), "That is the share of the maps that miss."),
-                   (lambda maps, masks: pointing_game(maps, masks) * len(maps), "That is the number of hits; divide by the number of maps.")])
+                   (lambda maps, masks: pointing_game(maps, masks) * len(maps), "That is the number of hits; divide by the number of maps."),
+                   (_outside_zero, "It looks as if you put 0 outside the mask; where all values are negative, that 0 is the largest."),
+                   (lambda maps, masks: masks.float().mean().item(), "That is the share of the pixels inside; chance alone reaches it.")])
 
 # %% ../../nbs/solutions/17_interpretability.ipynb #30e32933
 def shapley_kernel(
@@ -148,6 +178,14 @@ def _only_binomial(keep):
     return torch.tensor([0.0] + [1 / math.comb(d, s) for s in range(1, d)] + [0.0])[keep.sum(1)]
 
 
+def _infinite(keep): return torch.where((size := keep.sum(1)) % keep.shape[1] == 0, torch.inf, shapley_kernel(keep))
+
+
+def _divides_by_zero(keep):
+    d = keep.shape[1]
+    return torch.tensor([(d - 1) / (math.comb(d, s) * s * (d - s)) for s in range(d + 1)])[keep.sum(1)]
+
+
 def _ends_of_one(keep):
     s = keep.sum(1)
     return torch.where((s == 0) | (s == keep.shape[1]), 1.0, shapley_kernel(keep))
@@ -162,7 +200,10 @@ exercise("17.5", "the Shapley kernel", shapley_kernel, outputs=("the weights",),
                    (_only_binomial, "It looks as if only the binomial coefficient is there; s (d - s) belongs below the fraction, d - 1 above."),
                    (_ends_of_one, "It looks as if none and all get a weight; here it is 0."),
                    (lambda keep: shapley_kernel(keep) / (keep.shape[1] - 1), "It looks as if d - 1 above the fraction is missing."),
-                   (lambda keep: shapley_kernel(keep) / shapley_kernel(keep).sum(), "It looks as if the weights are made to sum to 1; leave them.")])
+                   (lambda keep: shapley_kernel(keep) / shapley_kernel(keep).sum(), "It looks as if the weights are made to sum to 1; leave them."),
+                   (_infinite, "For none and all the formula divides by 0; return 0 there."),
+                   (_divides_by_zero, "For none and all the formula divides by 0; return 0 there."),
+                   (lambda keep: shapley_kernel(keep.T), "It looks as if you add over the coalitions; the size of each is keep.sum(1).")])
 
 # %% ../../nbs/solutions/17_interpretability.ipynb #431a1f16
 def top_overlap(
@@ -180,6 +221,9 @@ def _signed(a, b, k):
     return len(first & second) / k
 
 
+def _in_order(a, b, k): return (a.abs().flatten().topk(k).indices == b.abs().flatten().topk(k).indices).double().mean().item()
+
+
 def _of_union(a, b, k):
     shared = top_overlap(a, b, k) * k
     return shared / (2 * k - shared)
@@ -193,4 +237,5 @@ exercise("17.6", "the overlap of two tops", top_overlap, outputs=("the share",),
          mistakes=[(_signed, "It looks as if negative values do not count; take sizes."),
                    (_of_union, "It looks as if you divide by the union of both tops; divide by k."),
                    (lambda a, b, k: top_overlap(a, b, k) * k, "That is the number of shared elements; divide by k."),
-                   (lambda a, b, k: top_overlap(a, b, k) * k / a.numel(), "It looks as if you divide by the number of elements of a map; divide by k.")])
+                   (lambda a, b, k: top_overlap(a, b, k) * k / a.numel(), "It looks as if you divide by the number of elements of a map; divide by k."),
+                   (_in_order, "It looks as if the places must also be in the same order; being among the k largest is enough.")])
