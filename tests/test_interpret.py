@@ -358,6 +358,24 @@ def test_permutation_importance_is_scikit_learns(seed, repeats):
     assert ours.mean(1).argmax() == 1
 
 
+def test_permutation_importance_is_captums():
+    "captum shuffles by a function that it is given; it gets the order that ours draws."
+    rng = torch.Generator().manual_seed(3)
+    x, y = torch.randn(50, 4, generator=rng), torch.randn(50, generator=rng)
+    y = y + 2 * x[:, 1] * x[:, 2]
+    def score(x, y): return -(x[:, 1] * x[:, 2] + 0.3 * x[:, 0] - y).abs().mean()
+
+    def shuffled(x, mask):
+        rng, order = np.random.RandomState(np.random.RandomState(5).randint(np.iinfo(np.int32).max + 1)), np.arange(len(x))
+        rng.shuffle(order)
+        return torch.where(mask, x[torch.from_numpy(order)], x)
+
+    theirs = captum.FeaturePermutation(lambda x: score(x, y), perm_func=shuffled).attribute(x)
+    ours = permutation_importance(score, x, y, n_repeats=1, seed=5)[:, 0]
+    assert (ours[:3] != 0).all() and ours[3] == 0  # the last column is not used
+    torch.testing.assert_close(ours.float(), theirs.flatten(), rtol=1e-4, atol=1e-5)
+
+
 def test_permutation_importance_of_groups():
     "Two equal columns stand in for each other, unless they are shuffled together; rows of a group stay whole."
     base = randn(200, 1, seed=0)
