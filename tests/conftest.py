@@ -35,9 +35,13 @@ def pytest_xdist_make_scheduler(config, log):
 
 def pytest_collection_modifyitems(items):
     "The longest tests first, or one process is left with them at the end."
-    if any(item.get_closest_marker('xdist_group') for item in items):
-        raise pytest.UsageError('the mark xdist_group has no effect here: name the file in TOGETHER, in tests/conftest.py')
     items.sort(key=lambda item: not item.get_closest_marker('wheel') and (2 if not item.get_closest_marker('book') else 1))
+
+
+def pytest_runtest_setup(item):
+    "An error of collection would say nothing here: xdist swallows what its processes say about it."
+    if item.get_closest_marker('xdist_group'):
+        pytest.fail('the mark xdist_group has no effect here: name the file in TOGETHER, in tests/conftest.py')
 
 
 def write_chapter(folder: Path, stem: str, *cells: str, title: str = 'A chapter', data: str = '`digits`') -> Path:

@@ -373,7 +373,6 @@ def test_sums_refuse_what_does_not_fit():
 
 # Over several processes
 
-@pytest.mark.xdist_group("processes")
 def test_processes_give_the_same_model_and_end():
     net, x, y = net_and_data()
     clients, seen = [(x[:3], y[:3]), (x[3:], y[3:])], []
@@ -385,7 +384,6 @@ def test_processes_give_the_same_model_and_end():
     assert secure_sum(seen[-1])[-1] == 12 and not multiprocessing.active_children()
 
 
-@pytest.mark.xdist_group("processes")
 def test_a_client_that_fails_is_reported_and_none_is_left():
     net, x, y = net_and_data()
     with pytest.raises(RuntimeError, match="a client ended before its time"):
