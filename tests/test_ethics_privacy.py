@@ -479,8 +479,8 @@ def right_step(x, start, slope, epsilon, step_size):
 
 
 @pytest.mark.parametrize("id, answer, state, words", [
-    ("18.5", right_response, "right", ""), ("18.5", wrong_probability, "wrong", "the estimate should be"),
-    ("18.5", lambda a, p: right_response(a, p)[0], "wrong", "2 values|two values|outputs|should"),
+    ("18.4", right_response, "right", ""), ("18.4", wrong_probability, "wrong", "the estimate should be"),
+    ("18.4", lambda a, p: right_response(a, p)[0], "wrong", "2 values|two values|outputs|should"),
     ("18.6", search, "right", ""), ("18.6", lambda e, q, t, d: search(e, q, 1, d), "wrong", "only one step"),
     ("18.6", lambda e, q, t, d: search(e, 1.0, t, d), "wrong", "each example is in each batch"),
     ("18.7", right_step, "right", ""), ("18.7", sign_step, "wrong", "step by the sign"),

@@ -182,6 +182,22 @@ def test_episodes_are_cut_at_500_and_start_anew():
         assert mine[3].all() == (t % 501 == 500) and (mine[1] == 0).all() == (t % 501 == 0)
 
 
+def test_carts_that_started_at_different_times_are_each_cut_after_500_steps():
+    "Only when the oldest cart may be 500 steps old are the ages looked at; none may be missed for it."
+    carts, age = CartPole(3), [0, 0, 0]
+    carts.reset(0)
+    cuts = 0
+    for t in range(1, 1700):
+        state = torch.zeros(3, 4, dtype=torch.float64)  # upright, so that nobody falls by itself
+        if t in (100, 333): state[1 if t == 100 else 2, 0] = 3.0  # beyond the edge
+        carts.state, new = state, carts.over.tolist()
+        cut = carts.step(torch.zeros(3, dtype=torch.long))[3]
+        age = [0 if over else a + 1 for a, over in zip(age, new)]
+        assert cut.tolist() == [a == 500 for a in age], t
+        cuts += int(cut.sum())
+    assert cuts == 8
+
+
 def test_cartpole_seeds_and_errors():
     a, b = CartPole(5), CartPole(5)
     assert torch.equal(a.reset(7)[0], b.reset(7)[0]) and not torch.equal(a.reset()[0], b.reset(8)[0])

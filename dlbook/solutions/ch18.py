@@ -13,7 +13,7 @@ from ..ethics import rdp_epsilon
 from ..kit.exercises import Malformed, exercise
 
 # %% auto #0
-__all__ = ['average_odds_difference', 'worst_group_loss', 'cost_with_reviewers', 'randomized_response', 'noise_for_epsilon',
+__all__ = ['average_odds_difference', 'worst_group_loss', 'randomized_response', 'cost_with_reviewers', 'noise_for_epsilon',
            'pgd_step_l2']
 
 # %% ../../nbs/solutions/18_ethics.ipynb #6666a986
@@ -131,6 +131,46 @@ exercise("18.3", "the group that is worst off", worst_group_loss, probe=_probe_w
                    (_best_group, "That is the group that is best off."),
                    (_by_number, "It looks as if you divide by 0 for a number that does not occur; take only those in group.unique().")])
 
+# %% ../../nbs/solutions/18_ethics.ipynb #3c8c63c9
+def randomized_response(
+    answers,  # numbers 0 or 1, (n,)
+    p,  # probability of the true answer
+):  # the estimated share, ε of a single answer
+    "Warner (1965), in the form with a forced fair answer."
+    return (answers.double().mean() - (1 - p) / 2) / p, math.log((1 + p) / (1 - p))
+
+
+def _forced_always_half(answers, p):
+    share, epsilon = randomized_response(answers, p)
+    return (answers.double().mean() - 0.5) / p, epsilon
+
+
+def _cut_off(answers, p):
+    share, epsilon = randomized_response(answers, p)
+    return share.clamp(0, 1), epsilon
+
+
+exercise("18.4", "randomized response", randomized_response, outputs=("the estimate", "ε"),
+         cases=lambda rng: [(torch.tensor([1, 0, 1, 1]), 0.5), (torch.tensor([0, 0, 0, 0, 1]), 0.25)] + [
+             ((torch.rand(n, generator=rng) < 0.4).long(), p) for n, p in ((50, 0.8), (200, 0.5), (7, 0.9))],
+         hints=["Write down the probability of the answer 1, if the true share is t: two ways lead to it.",
+                "It is p t + (1 - p) / 2. Put the mean of the answers in its place, and solve for t.",
+                "For ε: a person whose truth is 1 says 1 with probability p + (1 - p) / 2, one whose truth is 0 with (1 - p) / 2."],
+         mistakes=[(lambda answers, p: (answers.double().mean(), math.log((1 + p) / (1 - p))),
+                    "It looks as if the estimate is the mean of the answers; it is drawn toward 1/2 by those who did not tell the truth."),
+                   (_forced_always_half, "It looks as if you take away 1/2; only the share 1 - p of the people answers by the coin."),
+                   (lambda answers, p: (randomized_response(answers, p)[0] * p, math.log((1 + p) / (1 - p))),
+                    "It looks as if the last step is missing: divide by p."),
+                   (_cut_off, "It looks as if you cut the estimate off at 0 or 1; then it is no longer right on average."),
+                   (lambda answers, p: (randomized_response(answers, p)[0], math.log(p / (1 - p)) if p != 0.5 else 0.0),
+                    "In ε it looks as if people lie with probability 1 - p; half of those who toss the coin say the truth by chance."),
+                   (lambda answers, p: (randomized_response(answers, p)[0], (1 + p) / (1 - p)),
+                    "The second number is the ratio itself; ε is its logarithm."),
+                   (lambda answers, p: (randomized_response(answers, p)[0], math.log((1 + p) / (2 * (1 - p)))),
+                    "In ε it looks as if everybody who tosses the second coin says the false answer; only half of them do."),
+                   (lambda answers, p: (randomized_response(answers, p)[0], len(answers) * math.log((1 + p) / (1 - p))),
+                    "It looks as if ε is taken for all answers together; a single one is asked for.")])
+
 # %% ../../nbs/solutions/18_ethics.ipynb #1f754f74
 def cost_with_reviewers(
     p,  # probability that the person pays back, (n,)
@@ -171,7 +211,7 @@ def _cheapest_reviewed(p, cost_loss, cost_missed, k):
 def _mean(p, cost_loss, cost_missed, k): return cost_with_reviewers(p, cost_loss, cost_missed, k) / len(p)
 
 # %% ../../nbs/solutions/18_ethics.ipynb #22bb03c9
-exercise("18.4", "a limited number of reviewers", cost_with_reviewers, outputs=("the cost",),
+exercise("18.5", "a limited number of reviewers", cost_with_reviewers, outputs=("the cost",),
          cases=lambda rng: [(torch.tensor([0.9, 0.5, 0.1]), 2.0, 1.0, 1), (torch.tensor([0.6, 0.3]), 3.0, 1.0, 2)] + [
              (torch.rand(n, generator=rng), loss, missed, k) for n, loss, missed, k in ((8, 4.0, 1.0, 3), (12, 1.0, 2.5, 4), (20, 3.0, 1.0, 0))],
          hints=["What does a case cost that is decided without review? The smaller of two expected costs.",
@@ -184,46 +224,6 @@ exercise("18.4", "a limited number of reviewers", cost_with_reviewers, outputs=(
                    (_mean, "That is the mean; give the cost of all cases together."),
                    (_nearest_threshold, "It looks as if the cases nearest to Chow's threshold are reviewed; at equal distance the two sides cost differently."),
                    (_sliced, "It looks as if you leave off the last ones by [:-k]; with k = 0 that leaves nothing.")])
-
-# %% ../../nbs/solutions/18_ethics.ipynb #3c8c63c9
-def randomized_response(
-    answers,  # numbers 0 or 1, (n,)
-    p,  # probability of the true answer
-):  # the estimated share, ε of a single answer
-    "Warner (1965), in the form with a forced fair answer."
-    return (answers.double().mean() - (1 - p) / 2) / p, math.log((1 + p) / (1 - p))
-
-
-def _forced_always_half(answers, p):
-    share, epsilon = randomized_response(answers, p)
-    return (answers.double().mean() - 0.5) / p, epsilon
-
-
-def _cut_off(answers, p):
-    share, epsilon = randomized_response(answers, p)
-    return share.clamp(0, 1), epsilon
-
-
-exercise("18.5", "randomized response", randomized_response, outputs=("the estimate", "ε"),
-         cases=lambda rng: [(torch.tensor([1, 0, 1, 1]), 0.5), (torch.tensor([0, 0, 0, 0, 1]), 0.25)] + [
-             ((torch.rand(n, generator=rng) < 0.4).long(), p) for n, p in ((50, 0.8), (200, 0.5), (7, 0.9))],
-         hints=["Write down the probability of the answer 1, if the true share is t: two ways lead to it.",
-                "It is p t + (1 - p) / 2. Put the mean of the answers in its place, and solve for t.",
-                "For ε: a person whose truth is 1 says 1 with probability p + (1 - p) / 2, one whose truth is 0 with (1 - p) / 2."],
-         mistakes=[(lambda answers, p: (answers.double().mean(), math.log((1 + p) / (1 - p))),
-                    "It looks as if the estimate is the mean of the answers; it is drawn toward 1/2 by those who did not tell the truth."),
-                   (_forced_always_half, "It looks as if you take away 1/2; only the share 1 - p of the people answers by the coin."),
-                   (lambda answers, p: (randomized_response(answers, p)[0] * p, math.log((1 + p) / (1 - p))),
-                    "It looks as if the last step is missing: divide by p."),
-                   (_cut_off, "It looks as if you cut the estimate off at 0 or 1; then it is no longer right on average."),
-                   (lambda answers, p: (randomized_response(answers, p)[0], math.log(p / (1 - p)) if p != 0.5 else 0.0),
-                    "In ε it looks as if people lie with probability 1 - p; half of those who toss the coin say the truth by chance."),
-                   (lambda answers, p: (randomized_response(answers, p)[0], (1 + p) / (1 - p)),
-                    "The second number is the ratio itself; ε is its logarithm."),
-                   (lambda answers, p: (randomized_response(answers, p)[0], math.log((1 + p) / (2 * (1 - p)))),
-                    "In ε it looks as if everybody who tosses the second coin says the false answer; only half of them do."),
-                   (lambda answers, p: (randomized_response(answers, p)[0], len(answers) * math.log((1 + p) / (1 - p))),
-                    "It looks as if ε is taken for all answers together; a single one is asked for.")])
 
 # %% ../../nbs/solutions/18_ethics.ipynb #55fc9599
 def noise_for_epsilon(

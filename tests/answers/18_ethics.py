@@ -137,8 +137,8 @@ def reviewed(costs, order, k): return costs[order[k:]].sum()
 def _ignoring(p, cost_loss, cost_missed, k): return cheaper(p, cost_loss, cost_missed).sum()
 
 
-RIGHT["18.4"] = [_saved, _one_after_the_other, _by_threshold]
-WRONG["18.4"] = [
+RIGHT["18.5"] = [_saved, _one_after_the_other, _by_threshold]
+WRONG["18.5"] = [
     (lambda p, a, b, k: reviewed(cheaper(p, a, b), (p - 0.5).abs().argsort(), k), "nearest to one half"),
     (lambda p, a, b, k: reviewed(cheaper(p, a, b), (p - a / (a + b)).abs().argsort(), k), "nearest to Chow's threshold"),
     (lambda p, a, b, k: torch.where(p > 0.5, (1 - p) * a, p * b).sort(descending=True).values[k:].sum(), "you decide at one half"),
@@ -174,8 +174,8 @@ def _enumerated(answers, p):
 def share(answers, p): return (answers.double().mean() - (1 - p) / 2) / p
 
 
-RIGHT["18.5"] = [_solved, _each, _enumerated, lambda answers, p: torch.tensor([share(answers, p), 2 * math.atanh(p)])]
-WRONG["18.5"] = [
+RIGHT["18.4"] = [_solved, _each, _enumerated, lambda answers, p: torch.tensor([share(answers, p), 2 * math.atanh(p)])]
+WRONG["18.4"] = [
     (lambda a, p: (a.double().mean(), spent(p)), "the estimate is the mean of the answers"),
     (lambda a, p: ((a.double().mean() - 0.5) / p, spent(p)), "you take away 1/2"),
     (lambda a, p: (a.double().mean() - (1 - p) / 2, spent(p)), "divide by p"),
