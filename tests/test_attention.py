@@ -15,7 +15,7 @@ from torch import nn
 from dlbook import attention
 from dlbook.attention import (GPT, POSITIONS, BytePair, EncoderDecoder, MultiHeadAttention, TokenEmbedding, TransformerBlock,
                               attention_weights, context_start, init_transformer_, learn_merges, rotary,
-                              scaled_dot_product_attention, sinusoidal_positions)
+                              scaled_dot_product_attention, sinusoidal_positions, token_reader)
 from dlbook.kit.exercises import find, judge
 from dlbook.rnn import sample
 
@@ -365,6 +365,97 @@ def test_the_cache_saves_work():
     assert seen == [3, 4, 5, 6, 7]
 
 
+# One token at a time
+
+class Halved(torch.nn.Linear):
+    "A linear layer of another kind."
+    def forward(self, x): return super().forward(x) / 2
+
+
+def filled_reader(room):
+    "A reader whose cache holds three tokens."
+    model = GPT(5, 4, 2, 1, 6).eval()
+    cache = [{} for _ in model.blocks]
+    model(torch.tensor([[1, 2, 3]]), cache)
+    return token_reader(model, cache, room)
+
+
+def calls_of(monkeypatch, work):
+    "How often modules are called in `work`."
+    call, calls = torch.nn.Module.__call__, []
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.nn.Module, "__call__", lambda module, *args, **how: calls.append(type(module)) or call(module, *args, **how))
+        work()
+    return calls
+
+
+@settings(max_examples=25)
+@given(seeds, st.sampled_from(POSITIONS), booleans, st.integers(1, 6), st.integers(1, 3))
+def test_the_reader_gives_what_the_network_gives(seed, positions, norm_first, before, batch):
+    model = loud(GPT(9, 8, 2, 2, 12, positions=positions, norm_first=norm_first, dropout=0.5), seed).double().eval()
+    idx, cache = tokens(generator(seed), 9, batch, 12), [{} for _ in model.blocks]
+    with torch.no_grad():
+        model(idx[:, :before], cache)
+        read = token_reader(model, cache, 12)
+        for i in range(before, 12): torch.testing.assert_close(read(idx[:, i]), model(idx[:, :i + 1])[:, -1])
+        with pytest.raises(ValueError, match="at most 12"): read(idx[:, 0])
+    assert cache[0]["own"][0].shape[2] == before  # the cache that was given is left as it was
+
+
+def test_the_reader_calls_no_blocks(monkeypatch):
+    model = GPT(9, 8, 2, 2, 12)
+    start = torch.tensor([[1, 2]])
+    assert calls_of(monkeypatch, lambda: model.generate(start, 6)).count(TransformerBlock) == 2  # both blocks, for the beginning
+
+
+def changed_by_hook(model): model.blocks[1].register_forward_hook(lambda module, args, out: -out)
+def changed_by_early_hook(model): model.blocks[1].linear1.register_forward_pre_hook(lambda module, args: (-args[0],))
+def changed_by_layer(model):
+    layer = Halved(32, 8).double()
+    layer.load_state_dict(model.blocks[0].linear2.state_dict())
+    model.blocks[0].linear2 = layer
+def changed_by_a_missing_norm(model): model.norm = model.blocks[0].norm1 = nn.Identity()
+def changed_by_a_bias(model):
+    model.head = nn.Linear(8, 9).double()
+    nn.init.normal_(model.head.bias, 0, 9, generator=generator(0))
+def changed_by_assignment(model): model.blocks[1].forward = lambda x, **how: -TransformerBlock.forward(model.blocks[1], x, **how)
+def changed_by_method(model, monkeypatch): monkeypatch.setattr(TransformerBlock, "think", lambda self, h: -h)
+
+
+@pytest.mark.parametrize("change", [changed_by_hook, changed_by_early_hook, changed_by_layer, changed_by_a_missing_norm, changed_by_a_bias, changed_by_assignment,
+                                    changed_by_method])
+def test_a_network_that_was_changed_is_called_as_it_is(change, monkeypatch):
+    "With the cache as without, and otherwise than before."
+    model, start = loud(GPT(9, 8, 2, 2, 40)).double(), torch.tensor([[1, 2, 3]])
+    before = model.generate(start, 30, temperature=0)
+    change(*(model, monkeypatch)[:change.__code__.co_argcount])
+    after = model.generate(start, 30, temperature=0)
+    assert torch.equal(after, model.generate(start, 30, temperature=0, use_cache=False)) and not torch.equal(after, before)
+
+
+def test_the_reader_of_a_network_in_training_keeps_dropout_and_gradients():
+    model, idx = GPT(9, 8, 2, 2, 12, dropout=0.5), torch.tensor([[1, 2, 3]])
+    cache = [{} for _ in model.blocks]
+    with torch.no_grad():
+        model(idx, cache)
+        assert not torch.equal(*(token_reader(model, cache, 12)(idx[:, 0]) for _ in range(2)))
+    assert cache[0]["own"][0].shape[2] == 3
+    model.eval()
+    cache = [{} for _ in model.blocks]
+    model(idx, cache)
+    token_reader(model, cache, 12)(idx[:, 0]).sum().backward()
+    assert model.blocks[0].linear1.weight.grad.abs().sum() > 0
+
+
+def test_what_is_written_follows_the_weights():
+    "Weights that change between two texts are not remembered."
+    model, start = loud(GPT(9, 8, 2, 2, 40)).double(), torch.tensor([[1, 2, 3]])
+    first = model.generate(start, 30, temperature=0)
+    loud(model, seed=1)
+    second = model.generate(start, 30, temperature=0)
+    assert not torch.equal(first, second) and torch.equal(second, model.generate(start, 30, temperature=0, use_cache=False))
+
+
 def test_generation_leaves_the_mode_and_the_gradients_alone():
     model = GPT(9, 8, 2, 1, 6, dropout=0.5)
     for mode in (True, False):
@@ -520,6 +611,9 @@ def test_byte_pairs_on_an_example():
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(1, 7).long()), ValueError, r"at most 6 steps, given \(1, 7\) from position 0 on"),
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(3).long()), ValueError, r"expected tokens \(batch, steps\)"),
     (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 0).long(), 3), ValueError, r"expected tokens \(batch, steps\), at least one"),
+    (lambda: token_reader(GPT(5, 4, 2, 1, 6), [{}], 6), ValueError, "expected a cache of 1 to 6 tokens and room for at most 6, given 0 and 6"),
+    (lambda: filled_reader(room=2), ValueError, "given 3 and 2"),
+    (lambda: filled_reader(room=7), ValueError, "room for at most 6, given 3 and 7"),
     (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 1).long(), 1, top_k=0), ValueError, "expected top_k from 1, given 0"),
     (lambda: BytePair([(300, 1)]), ValueError, r"expected merges of earlier tokens, given \(300, 1\)")])
 def test_bad_input_is_refused_at_the_door(call, error, message):
@@ -531,7 +625,7 @@ def test_bad_input_is_refused_at_the_door(call, error, message):
 def test_public_names():
     assert set(attention.__all__) == {
         "attention_weights", "scaled_dot_product_attention", "MultiHeadAttention", "sinusoidal_positions", "rotary", "TransformerBlock", "POSITIONS",
-        "TokenEmbedding", "init_transformer_", "GPT", "context_start", "EncoderDecoder", "learn_merges", "BytePair"}
+        "TokenEmbedding", "init_transformer_", "GPT", "context_start", "token_reader", "EncoderDecoder", "learn_merges", "BytePair"}
 
 
 def test_import_is_silent_and_needs_no_fastai():
