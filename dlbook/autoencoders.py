@@ -115,6 +115,12 @@ def psnr(
     return 10 * torch.log10(peak ** 2 / F.mse_loss(x, y))
 
 # %% ../nbs/11_autoencoders.ipynb #a5e060a5
+def _normal(shape, like, generator):
+    "Standard normal numbers where `like` is, in its precision; the generator may be of any device."
+    device = (like if generator is None else generator).device
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
 class DenoisingAutoencoder(Autoencoder):
     "An autoencoder that gets noisy inputs in training, and is asked for the clean ones (Vincent and others 2008)."
 
@@ -134,7 +140,7 @@ class DenoisingAutoencoder(Autoencoder):
         generator=None,  # torch.Generator; None: torch's own
     ) -> Tensor:  # noisy inputs
         "Add the noise."
-        return x + self.noise * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        return x + self.noise * _normal(x.shape, x, generator)
 
     def forward(self, x): return super().forward(self.corrupt(x) if self.training else x)
 
@@ -246,8 +252,7 @@ def reparameterize(
     generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # a sample of the normal distribution, the same shape
     "mu + std · noise: the noise is drawn aside, so a gradient flows to mu and logvar (Kingma and Welling 2014)."
-    noise = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
-    return mu + (logvar / 2).exp() * noise
+    return mu + (logvar / 2).exp() * _normal(mu.shape, mu, generator)
 
 # %% ../nbs/11_autoencoders.ipynb #f96d0188
 class VAE(nn.Module):
@@ -290,12 +295,10 @@ def forward(
 def sample(
     self: VAE,
     n: int,  # how many
-    generator=None,  # torch.Generator on the CPU; None: torch's own
+    generator=None,  # torch.Generator; None: torch's own
 ) -> Tensor:  # (n, ...): the probability of ink for each pixel, from 0 to 1
     "New samples: codes from the standard normal distribution, decoded."
-    weight = next(self.parameters())
-    z = torch.randn(n, self.n_latent, generator=generator).to(weight)
-    return self.decode(z).sigmoid()
+    return self.decode(_normal((n, self.n_latent), next(self.parameters()), generator)).sigmoid()
 
 # %% ../nbs/11_autoencoders.ipynb #823c281f
 class VAELoss(nn.Module):

@@ -103,7 +103,7 @@ def gradient_penalty(
     if real.shape != fake.shape:
         raise ValueError(f"expected as many samples as examples, given {tuple(fake.shape)} and {tuple(real.shape)}")
     lead = _batch_dim(real) + 1
-    share = torch.rand(real.shape[:lead], generator=generator)
+    share = torch.rand(real.shape[:lead], generator=generator, device=(real if generator is None else generator).device)
     share = share.reshape(*share.shape, *[1] * (real.ndim - lead))
     x = torch.lerp(real.detach(), fake.detach(), share.to(real)).requires_grad_()
     return ((_squared_slopes(critic(x), x) + 1e-12).sqrt() - 1).square().mean()  # the root has no slope at 0

@@ -80,7 +80,7 @@ def smoothgrad(
     copies = x.detach().repeat_interleave(samples, 0)
     rng = torch.Generator().manual_seed(seed)
     copies = copies + noise * torch.randn(copies.shape, generator=rng, dtype=x.dtype).to(x.device)
-    if torch.is_tensor(target) and target.ndim: target = target.repeat_interleave(samples)
+    if target is not None and torch.as_tensor(target).ndim: target = torch.as_tensor(target).repeat_interleave(samples)
     return method(model, copies, target).unflatten(0, (len(x), samples)).mean(1)
 
 # %% ../nbs/17_interpretability.ipynb #96597aeb
@@ -330,7 +330,8 @@ def feature_visualization(
     "Gradient ascent on pixels (Erhan, Bengio, Courville and Vincent 2009). Raises as `class_scores`, `ValueError`."
     if steps < 0 or jitter < 0: raise ValueError(f"expected steps and jitter >= 0, given {steps} and {jitter}")
     rng = torch.Generator().manual_seed(seed)
-    x = (0.1 + 0.05 * torch.randn(len(target), *size, generator=rng)).to(target.device).requires_grad_()
+    device = next(model.parameters(), target).device if isinstance(model, nn.Module) else target.device
+    x = (0.1 + 0.05 * torch.randn(len(target), *size, generator=rng)).to(device).requires_grad_()
     ascent = torch.optim.Adam([x], lr)
     for _ in range(steps):
         moved = x.roll(torch.randint(-jitter, jitter + 1, (2,), generator=rng).tolist(), (2, 3)) if jitter else x

@@ -130,6 +130,7 @@ def test_smoothgrad_smooths_and_repeats(convnet, images):
     assert torch.equal(smoothgrad(convnet, x, y, samples=4, seed=1), smoothgrad(convnet, x, y, samples=4, seed=1))
     assert not torch.equal(smoothgrad(convnet, x, y, samples=4, seed=1), smoothgrad(convnet, x, y, samples=4, seed=2))
     close(smoothgrad(convnet, x, y, noise=0.0, samples=2), saliency(convnet, x, y))
+    assert torch.equal(smoothgrad(convnet, x, y.tolist(), samples=4), smoothgrad(convnet, x, y, samples=4))  # a list is as good
     for bad in (dict(samples=0), dict(noise=-1)):
         with pytest.raises(ValueError, match="expected samples >= 1"): smoothgrad(convnet, x, y, **bad)
 
