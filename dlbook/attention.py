@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['POSITIONS', 'attention_weights', 'scaled_dot_product_attention', 'MultiHeadAttention', 'sinusoidal_positions',
-           'rotary', 'TransformerBlock', 'TokenEmbedding', 'init_transformer_', 'GPT', 'context_start', 'token_reader',
+           'rotary', 'TransformerBlock', 'TokenEmbedding', 'init_transformer_', 'GPT', 'context_start', 'TokenReader',
            'EncoderDecoder', 'learn_merges', 'BytePair']
 
 # %% ../nbs/10_attention.ipynb #55b317cb
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -378,7 +377,7 @@ def context_start(
     step = max(block_size // 2, 1)
     return max(-(-(n - block_size) // step), 0) * step
 
-# %% ../nbs/10_attention.ipynb #787331ca
+# %% ../nbs/10_attention.ipynb #58d35af0
 _KINDS = {"": GPT, "embed": TokenEmbedding, "token": nn.Embedding, "position": nn.Embedding, "blocks": nn.ModuleList, "dropout": nn.Dropout,
           "self_attn": MultiHeadAttention, "norm": nn.LayerNorm, "norm1": nn.LayerNorm, "norm2": nn.LayerNorm,
           "out_proj": nn.Linear, "linear1": nn.Linear, "linear2": nn.Linear, "head": nn.Linear}  # all others are blocks
@@ -392,43 +391,49 @@ def _unchanged(model):
                and not (m.training or m._forward_hooks or m._forward_pre_hooks) for name, m in model.named_modules()
                ) and all(vars(kind).get(name) is method for (kind, name), method in _METHODS.items())
 
+# %% ../nbs/10_attention.ipynb #ebd6a299
+class TokenReader:
+    "Reads one token after another of each text, as `model(tokens[:, None], cache)` does, but sooner."
 
-def token_reader(
-    model: GPT,
-    cache: list,  # as `model(idx, cache)` has filled it; it stays as it is
-    room: int,  # tokens that it may hold in the end, at most `block_size`
-) -> Callable:  # from one more token for each text, (batch,), to the logits of the next, (batch, vocab_size)
-    "What `model(tokens[:, None], cache)` gives, but sooner. Raises `ValueError` for a wrong `room`, and beyond `block_size`."
-    n = cache[0]["own"][0].shape[2] if cache and cache[0] else 0
-    if not 0 < n <= room <= model.block_size:
-        raise ValueError(f"expected a cache of 1 to {room} tokens and room for at most {model.block_size}, given {n} and {room}")
-    if torch.is_grad_enabled() or not _unchanged(model):
-        own = [dict(block) for block in cache]
-        return lambda tokens: model(tokens[:, None], own)[:, -1]
-    embed, heads, linear, layer_norm = model.embed, model.blocks[0].self_attn.num_heads, F.linear, torch.layer_norm
-    places = {"learned": lambda: embed.position.weight, "sinusoidal": lambda: embed.waves}.get(embed.positions, lambda: None)()
-    table, at = embed.token.weight, torch.arange(room, device=embed.token.weight.device)
-    pair = lambda layer: (layer.weight, layer.bias)
-    norm = lambda layer: (layer.normalized_shape, layer.weight, layer.bias, layer.eps)
-    blocks = [(*(F.pad(x, (0, 0, 0, room - n)) for x in past["own"]), norm(b.norm1), (b.self_attn.in_proj_weight, b.self_attn.in_proj_bias),
-               pair(b.self_attn.out_proj), norm(b.norm2), pair(b.linear1), b.activation, pair(b.linear2)) for b, past in zip(model.blocks, cache)]
-    last, head = norm(model.norm), pair(model.head)
+    def __init__(
+        self,
+        model: GPT,  # in evaluation mode
+        cache: list,  # as `model(idx, cache)` has filled it; it stays as it is
+        room: int,  # tokens that it may hold in the end, at most `block_size`
+    ):
+        self.n, self.room, self.model, self.cache = cache[0]["own"][0].shape[2] if cache and cache[0] else 0, room, model, [{**c} for c in cache]
+        if not 0 < self.n <= room <= model.block_size:
+            raise ValueError(f"expected a cache of 1 to {room} tokens and room for at most {model.block_size}, given {self.n} and {room}")
+        self.written_out = not torch.is_grad_enabled() and _unchanged(model)
+        if not self.written_out: return
+        embed, pair = model.embed, lambda layer: (layer.weight, layer.bias)
+        self.table, self.at = embed.token.weight, torch.arange(room, device=embed.token.weight.device)
+        self.places = embed.position.weight if embed.positions == "learned" else embed.waves if embed.positions == "sinusoidal" else None
+        norm = lambda layer: (layer.normalized_shape, layer.weight, layer.bias, layer.eps)
+        self.blocks = [(*(F.pad(x, (0, 0, 0, room - self.n)) for x in own["own"]), norm(b.norm1), (b.self_attn.in_proj_weight, b.self_attn.in_proj_bias),
+                        pair(b.self_attn.out_proj), norm(b.norm2), pair(b.linear1), b.activation, pair(b.linear2)) for b, own in zip(model.blocks, cache)]
+        self.heads, self.turned = model.blocks[0].self_attn.num_heads, embed.positions == "rotary"
+        self.last, self.head = norm(model.norm), pair(model.head)
 
-    def read(tokens):
-        nonlocal n
-        if n == room: raise ValueError(f"expected at most {room} tokens, the room of this reader, given one more")
-        x = table[tokens] if places is None else table[tokens] + places[n]
-        for keys, values, norm1, inward, outward, norm2, up, activation, down in blocks:
-            q, k, v = linear(layer_norm(x, *norm1), *inward).view(len(x), 3, heads, 1, -1).unbind(1)
-            if embed.positions == "rotary": q, k = rotary(q, at[n:n + 1]), rotary(k, at[n:n + 1])
-            keys[:, :, n:n + 1], values[:, :, n:n + 1] = k, v
-            found = F.scaled_dot_product_attention(q, keys[:, :, :n + 1], values[:, :, :n + 1])
-            x = x + linear(found.flatten(1), *outward)
-            x = x + linear(activation(linear(layer_norm(x, *norm2), *up)), *down)
-        n += 1
-        return linear(layer_norm(x, *last), *head)
-
-    return read
+# %% ../nbs/10_attention.ipynb #c6156717
+@patch
+def __call__(
+    self: TokenReader,
+    tokens: Tensor,  # one more for each text, (batch,), int64
+) -> Tensor:  # logits of the next, (batch, vocab_size)
+    "Read them. Raises `ValueError` when the room is full."
+    if self.n == self.room: raise ValueError(f"expected at most {self.room} tokens, the room of this reader, given one more")
+    n, self.n, linear, layer_norm = self.n, self.n + 1, F.linear, torch.layer_norm
+    if not self.written_out: return self.model(tokens[:, None], self.cache)[:, -1]
+    x = self.table[tokens] if self.places is None else self.table[tokens] + self.places[n]
+    for keys, values, norm1, inward, outward, norm2, up, activation, down in self.blocks:
+        q, k, v = linear(layer_norm(x, *norm1), *inward).view(len(x), 3, self.heads, 1, -1).unbind(1)
+        if self.turned: q, k = rotary(q, self.at[n:n + 1]), rotary(k, self.at[n:n + 1])
+        keys[:, :, n:n + 1], values[:, :, n:n + 1] = k, v
+        found = F.scaled_dot_product_attention(q, keys[:, :, :n + 1], values[:, :, :n + 1])
+        x = x + linear(found.flatten(1), *outward)
+        x = x + linear(activation(linear(layer_norm(x, *norm2), *up)), *down)
+    return linear(layer_norm(x, *self.last), *self.head)
 
 # %% ../nbs/10_attention.ipynb #d94fa7f2
 @patch
@@ -453,7 +458,7 @@ def generate(
             else:
                 start, seen, cache = begin, idx[:, begin:], [{} for _ in self.blocks] if use_cache else None
                 logits = self(seen, cache)[:, -1]
-                if use_cache: read = token_reader(self, cache, min(seen.shape[1] + left, self.block_size))
+                if use_cache: read = TokenReader(self, cache, min(seen.shape[1] + left, self.block_size))
             new = sample(logits, temperature, top_k, top_p, generator)
             idx = torch.cat([idx, new[:, None]], 1)
     self.train(mode)

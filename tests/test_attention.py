@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dlbook import attention
-from dlbook.attention import (GPT, POSITIONS, BytePair, EncoderDecoder, MultiHeadAttention, TokenEmbedding, TransformerBlock,
+from dlbook.attention import (GPT, POSITIONS, BytePair, EncoderDecoder, MultiHeadAttention, TokenEmbedding, TokenReader, TransformerBlock,
                               attention_weights, context_start, init_transformer_, learn_merges, rotary,
-                              scaled_dot_product_attention, sinusoidal_positions, token_reader)
+                              scaled_dot_product_attention, sinusoidal_positions)
 from dlbook.kit.exercises import find, judge
 from dlbook.rnn import sample
 
@@ -377,7 +377,7 @@ def filled_reader(room):
     model = GPT(5, 4, 2, 1, 6).eval()
     cache = [{} for _ in model.blocks]
     model(torch.tensor([[1, 2, 3]]), cache)
-    return token_reader(model, cache, room)
+    return TokenReader(model, cache, room)
 
 
 def calls_of(monkeypatch, work):
@@ -396,9 +396,9 @@ def test_the_reader_gives_what_the_network_gives(seed, positions, norm_first, be
     idx, cache = tokens(generator(seed), 9, batch, 12), [{} for _ in model.blocks]
     with torch.no_grad():
         model(idx[:, :before], cache)
-        read = token_reader(model, cache, 12)
+        read = TokenReader(model, cache, 12)
         for i in range(before, 12): torch.testing.assert_close(read(idx[:, i]), model(idx[:, :i + 1])[:, -1])
-        with pytest.raises(ValueError, match="at most 12"): read(idx[:, 0])
+        with pytest.raises(ValueError, match="expected at most 12 tokens, the room of this reader"): read(idx[:, 0])
     assert cache[0]["own"][0].shape[2] == before  # the cache that was given is left as it was
 
 
@@ -438,12 +438,12 @@ def test_the_reader_of_a_network_in_training_keeps_dropout_and_gradients():
     cache = [{} for _ in model.blocks]
     with torch.no_grad():
         model(idx, cache)
-        assert not torch.equal(*(token_reader(model, cache, 12)(idx[:, 0]) for _ in range(2)))
+        assert not torch.equal(*(TokenReader(model, cache, 12)(idx[:, 0]) for _ in range(2)))
     assert cache[0]["own"][0].shape[2] == 3
     model.eval()
     cache = [{} for _ in model.blocks]
     model(idx, cache)
-    token_reader(model, cache, 12)(idx[:, 0]).sum().backward()
+    TokenReader(model, cache, 12)(idx[:, 0]).sum().backward()
     assert model.blocks[0].linear1.weight.grad.abs().sum() > 0
 
 
@@ -611,7 +611,7 @@ def test_byte_pairs_on_an_example():
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(1, 7).long()), ValueError, r"at most 6 steps, given \(1, 7\) from position 0 on"),
     (lambda: GPT(5, 4, 2, 1, 6)(torch.zeros(3).long()), ValueError, r"expected tokens \(batch, steps\)"),
     (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 0).long(), 3), ValueError, r"expected tokens \(batch, steps\), at least one"),
-    (lambda: token_reader(GPT(5, 4, 2, 1, 6), [{}], 6), ValueError, "expected a cache of 1 to 6 tokens and room for at most 6, given 0 and 6"),
+    (lambda: TokenReader(GPT(5, 4, 2, 1, 6), [{}], 6), ValueError, "expected a cache of 1 to 6 tokens and room for at most 6, given 0 and 6"),
     (lambda: filled_reader(room=2), ValueError, "given 3 and 2"),
     (lambda: filled_reader(room=7), ValueError, "room for at most 6, given 3 and 7"),
     (lambda: GPT(5, 4, 2, 1, 6).generate(torch.zeros(1, 1).long(), 1, top_k=0), ValueError, "expected top_k from 1, given 0"),
@@ -625,7 +625,7 @@ def test_bad_input_is_refused_at_the_door(call, error, message):
 def test_public_names():
     assert set(attention.__all__) == {
         "attention_weights", "scaled_dot_product_attention", "MultiHeadAttention", "sinusoidal_positions", "rotary", "TransformerBlock", "POSITIONS",
-        "TokenEmbedding", "init_transformer_", "GPT", "context_start", "token_reader", "EncoderDecoder", "learn_merges", "BytePair"}
+        "TokenEmbedding", "init_transformer_", "GPT", "context_start", "TokenReader", "EncoderDecoder", "learn_merges", "BytePair"}
 
 
 def test_import_is_silent_and_needs_no_fastai():
