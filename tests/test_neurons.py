@@ -30,7 +30,8 @@ def assert_same(ours, theirs, x):
     a.square().sum().backward()
     b.square().sum().backward()
     for p, q in zip([x1, *ours.parameters()], [x2, *theirs.parameters()], strict=True):
-        torch.testing.assert_close(p.grad.reshape(-1), q.grad.reshape(-1))
+        single = {"rtol": 1e-5, "atol": 1e-5} if p.dtype == torch.float32 else {}  # sums in another order: on some processors more than torch's 1.3e-6
+        torch.testing.assert_close(p.grad.reshape(-1), q.grad.reshape(-1), **single)
 
 
 # ---- layers and networks ----
