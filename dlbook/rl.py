@@ -237,6 +237,7 @@ class CartPole:
         self.rng, self._state = torch.Generator(self.device), None
         self.kick = torch.tensor([-10.0, 10.0], dtype=torch.float64, device=self.device) / 1.1  # m/s²: 10 N on 1.1 kg
         self.arm = torch.tensor(0.5 * 4 / 3, dtype=torch.float64, device=self.device)  # half the pole's length, times 4/3
+        self.limits = torch.tensor([[2.4], [12 * math.pi / 180]], dtype=torch.float64, device=self.device)  # meters, radians
 
     @property
     def state(self) -> Tensor:  # (n, 4), float64
@@ -290,8 +291,7 @@ def step(
         again = self.over.nonzero().flatten()
         state.index_copy_(1, again, self._fresh(len(again)))
         self.born.index_fill_(0, again, self.time)
-        x, _, angle, _ = state.unbind()
-        away, tilted = x.abs() > 2.4, angle.abs() > 12 * math.pi / 180  # meters, radians
+        away, tilted = (state[::2].abs() > self.limits).unbind()  # position and angle
     reward, ended, cut = (~self.over).float(), away | tilted, torch.zeros_like(tilted)
     if self.time >= self.oldest + 500:  # before that no cart can be old enough to be cut
         self.oldest, cut = int(self.born.min()), self.born <= self.time - 500
