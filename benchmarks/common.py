@@ -115,6 +115,7 @@ def number(value: float) -> str:
 def claim_of(row: dict) -> str:
     "What the target of a row means: a multiple of the other's rate, or of its time."
     target = row['target']
+    if target == 1: return 'at least as fast'
     return f'at least {number(target)} times its rate' if target > 1 else f'within {number(1 / target)} times its time'
 
 

@@ -86,7 +86,7 @@ def test_a_page_that_cannot_be_drawn_leaves_the_old_one(tmp_path, monkeypatch):
 
 
 def test_claims_are_words():
-    assert claim_of(dict(target=5)) == "at least 5 times its rate"
+    assert claim_of(dict(target=5)) == "at least 5 times its rate" and claim_of(dict(target=1)) == "at least as fast"
     assert claim_of(dict(target=1 / 1.5)) == "within 1.5 times its time" and claim_of(dict(target=0.5)) == "within 2 times its time"
     assert [number(x) for x in (0.04567, 1, 12.345, 99.94, 123.4, 26612632.3)] == ["0.0457", "1", "12.3", "99.9", "123", "26,612,632"]
 
