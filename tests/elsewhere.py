@@ -330,7 +330,7 @@ def reinforcement():
         yield kind.__name__, lambda kind=kind: rl.AlphaZero(kind(PLACE), width=16, games=4, simulations=4, steps=2, bs=8).fit(1)
     yield "cell for a GPU", lambda: cell(
         "15_reinforcement", "far = ConnectFour", ("width=512, games=1024, simulations=64, steps=400, bs=2048", "width=16, games=4, simulations=2, steps=3, bs=32"),
-        ("fit(60", "fit(1"), ("64, c=1.0", "2, c=1.0"), ("1000, opening", "4, opening"))
+        ('"meta" if torch.cuda.is_available() else "cpu"', '"meta"'), ("fit(60", "fit(1"), ("64, c=1.0", "2, c=1.0"), ("1000, opening", "4, opening"))
 
 
 def interpretability():
