@@ -387,7 +387,7 @@ _METHODS = {(kind, name): method for kind in (GPT, TokenEmbedding, TransformerBl
 
 def _unchanged(model):
     "Is all of the model as this chapter defines it, normalized before each part, and in evaluation mode?"
-    return all(type(m) is _KINDS.get(name.rpartition(".")[2], TransformerBlock) and getattr(m, "norm_first", True) and "forward" not in vars(m)
+    return all(type(m) is _KINDS.get(name.rpartition(".")[2], TransformerBlock) and getattr(m, "norm_first", True) and not vars(m).keys() & {own for _, own in _METHODS}
                and not (m.training or m._forward_hooks or m._forward_pre_hooks) for name, m in model.named_modules()
                ) and all(vars(kind).get(name) is method for (kind, name), method in _METHODS.items())
 
@@ -453,12 +453,12 @@ def generate(
     self.eval()
     with torch.inference_mode():  # no gradients, and less bookkeeping than with no_grad
         for left in range(max_new_tokens, 0, -1):
-            begin, seen = context_start(idx.shape[1], self.block_size), idx[:, -1]
-            if use_cache and begin == start: logits = read(seen)
+            begin = context_start(idx.shape[1], self.block_size)
+            if use_cache and begin == start: logits = read(new)
             else:
-                start, seen, cache = begin, idx[:, begin:], [{} for _ in self.blocks] if use_cache else None
-                logits = self(seen, cache)[:, -1]
-                if use_cache: read = TokenReader(self, cache, min(seen.shape[1] + left, self.block_size))
+                start, text, cache = begin, idx[:, begin:], [{} for _ in self.blocks] if use_cache else None
+                logits = self(text, cache)[:, -1]
+                if use_cache: read = TokenReader(self, cache, min(text.shape[1] + left, self.block_size))
             new = sample(logits, temperature, top_k, top_p, generator)
             idx = torch.cat([idx, new[:, None]], 1)
     self.train(mode)

@@ -419,11 +419,13 @@ def changed_by_a_bias(model):
     model.head = nn.Linear(8, 9).double()
     nn.init.normal_(model.head.bias, 0, 9, generator=generator(0))
 def changed_by_assignment(model): model.blocks[1].forward = lambda x, **how: -TransformerBlock.forward(model.blocks[1], x, **how)
+def changed_by_a_flag(model): model.blocks[1].norm_first = False
+def changed_by_assigned_part(model): model.blocks[1].think = lambda h: -h
 def changed_by_method(model, monkeypatch): monkeypatch.setattr(TransformerBlock, "think", lambda self, h: -h)
 
 
-@pytest.mark.parametrize("change", [changed_by_hook, changed_by_early_hook, changed_by_layer, changed_by_a_missing_norm, changed_by_a_bias, changed_by_assignment,
-                                    changed_by_method])
+@pytest.mark.parametrize("change", [changed_by_hook, changed_by_early_hook, changed_by_layer, changed_by_a_missing_norm, changed_by_a_bias,
+                                    changed_by_assignment, changed_by_assigned_part, changed_by_a_flag, changed_by_method])
 def test_a_network_that_was_changed_is_called_as_it_is(change, monkeypatch):
     "With the cache as without, and otherwise than before."
     model, start = loud(GPT(9, 8, 2, 2, 40)).double(), torch.tensor([[1, 2, 3]])
@@ -443,7 +445,8 @@ def test_the_reader_of_a_network_in_training_keeps_dropout_and_gradients():
     model.eval()
     cache = [{} for _ in model.blocks]
     model(idx, cache)
-    TokenReader(model, cache, 12)(idx[:, 0]).sum().backward()
+    read = TokenReader(model, cache, 12)
+    (read(idx[:, 0]) + read(idx[:, 1])).sum().backward()  # the second token does not change what the first one's gradient needs
     assert model.blocks[0].linear1.weight.grad.abs().sum() > 0
 
 
